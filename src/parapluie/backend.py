@@ -1,0 +1,339 @@
+"""The backend contract: all that an author of a backend imports.
+
+A backend moves bytes to workers and bytes back:
+
+    executor ── dispatch(calls) ──▶ backend ── payload ──▶ worker: parapluie.worker.run(payload, buffers, select)
+    executor ◀── host.replied(…) ── backend ◀── reply ────┘
+
+Pickling, retries, timeouts, exceptions, tracebacks and cancellation of what waits are done above, once. Every call
+that `dispatch` took gets one answer for each of its items, by `replied` or by `lost`, unless `revoke` withdrew it.
+For an engine that already hands out futures, `FutureBackend` derives all of this from a single method.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from parapluie import worker as _worker
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+
+Buffers = Sequence[Any]  # what pickle protocol 5 keeps out of band: PickleBuffer, bytes or memoryview
+
+
+class CallOptions(NamedTuple):
+    """What an engine may need to know of a call besides its bytes.
+
+    Attributes:
+        task_timeout: seconds that one item may run, or None. The limit is kept above the backend, with `begun` and
+            `revoke(running=True)`; an engine needs it only to decide what its workers note down.
+    """
+
+    task_timeout: float | None = None
+
+
+NO_OPTIONS = CallOptions()
+
+
+class Call(NamedTuple):
+    """One attempt's message, opaque to a backend.
+
+    Attributes:
+        id: unique within the executor; never used again, not by a retry either.
+        payload: bytes for `parapluie.worker.run`; None where the workers share our memory.
+        buffers: the payload's out-of-band buffers, in order.
+        local: set where payload is None: runs the call in the thread that calls it and answers it; never raises.
+        items: 1, or the length of a chunk of `map`.
+        select: which items to run, as ranges into the chunk; None for all of them.
+        options: what the engine may need to see.
+    """
+
+    id: int
+    payload: bytes | None
+    buffers: Buffers = ()
+    local: Callable[[], None] | None = None
+    items: int = 1
+    select: tuple[range, ...] | None = None
+    options: CallOptions = NO_OPTIONS
+
+
+class Loss(NamedTuple):
+    """Why a call gets no reply.
+
+    Attributes:
+        began: True, False, or None where the engine cannot know. What had not begun is dispatched again silently.
+        items: the items that had begun and were not answered, as indices into the call; None means all of them.
+            The others of the call had not begun.
+        culprit: False for a call that had begun and was ended beside the one at fault.
+        exit_code: the worker's; minus the signal's number where a signal ended it; None where it is not known.
+        worker: the worker's name; pid: its process id.
+        why: what else is known, as a clause.
+    """
+
+    began: bool | None
+    items: range | None = None
+    culprit: bool = True
+    exit_code: int | None = None
+    worker: str | None = None
+    pid: int | None = None
+    why: str = ""
+
+
+class Begun(NamedTuple):
+    """What a worker's mark says of a call: the item that it is at, and when that began (`time.monotonic`)."""
+
+    item: int
+    at: float
+
+
+class Stop(NamedTuple):
+    """How to stop.
+
+    Attributes:
+        grace: seconds that workers have to end once they are told to; then they are terminated, and, when as many
+            seconds have passed again, killed.
+        kill: do not wait for anybody.
+    """
+
+    grace: float = 5.0
+    kill: bool = False
+
+
+class Capabilities(NamedTuple):
+    """What an engine can do with given options on this platform; each fact is proven by a conformance test.
+
+    Attributes:
+        isolated_memory: workers have memory of their own, so tasks are pickled and preflight is needed.
+        survives_dead_worker: a worker's death costs the task that it ran and no other.
+        kills_running_task: `revoke(running=True)` ends a call that has begun; `task_timeout` needs it.
+        initializer: runs an initializer once in each worker.
+        max_tasks_per_child: can replace a worker after so many tasks.
+        start_methods: the multiprocessing start methods to choose from; empty where there is no such choice.
+        shared_state: `executor.shared` works; local objects where memory is not isolated.
+        distributed: workers may be on other machines.
+        knows_begun: tells of a lost call whether it had begun; without it, `began` is always None.
+        runs_in_caller: calls run in the thread that submits, before `submit` returns.
+    """
+
+    isolated_memory: bool = True
+    survives_dead_worker: bool = False
+    kills_running_task: bool = False
+    initializer: bool = True
+    max_tasks_per_child: bool = False
+    start_methods: tuple[str, ...] = ()
+    shared_state: bool = False
+    distributed: bool = False
+    knows_begun: bool = False
+    runs_in_caller: bool = False
+
+
+class NoOptions:
+    """The options class of a backend that has none."""
+
+    __slots__ = ()
+
+
+class Host(Protocol):
+    """What a backend is given by `start`. Every method may be called from any thread, and none of them raises.
+
+    Attributes:
+        backend: the name under which the backend was chosen.
+        max_workers: the most workers to run.
+        bootstrap: hand it to `parapluie.worker.prepare` once in each worker, or to every `run` as its last argument.
+        prepare: where memory is not isolated, runs the initializer; call it once in each worker thread, before its
+            first call. False means that it failed, and that the executor is broken.
+        context: the multiprocessing context that was asked for, or the platform's default one.
+        max_tasks_per_child: replace a worker after so many calls; None for never.
+        start_timeout: seconds that a worker may take until it is ready.
+    """
+
+    backend: str
+    max_workers: int
+    bootstrap: bytes
+    prepare: Callable[[], bool]
+    context: BaseContext
+    max_tasks_per_child: int | None
+    start_timeout: float
+
+    def replied(self, call_id: int, payload: bytes | memoryview, buffers: Buffers = ()) -> None:
+        """Hand over what `run` returned. A reply may answer a part of a chunk's items; it says which."""
+
+    def lost(self, call_id: int, loss: Loss) -> None:
+        """Say that the call's unanswered items get no reply from this dispatch."""
+
+    def began(self, call_id: int, *, item: int = 0, at: float | None = None) -> None:
+        """Say that a worker began the call. Optional; an engine whose marks can be read implements `begun`."""
+
+    def room(self, n: int = 1, /) -> None:
+        """Say that about n more calls would be taken. It dispatches in this thread if nobody else is at it."""
+
+    def start_failed(self, why: str, cause: BaseException | None = None) -> None:
+        """Say that a worker ended before it was ready. After a bounded number in a row the executor is broken."""
+
+    def started(self) -> None:
+        """Say that a worker is ready."""
+
+    def broken(self, error: BaseException) -> None:
+        """Say that the engine is gone: all that is pending ends with the error."""
+
+
+class Backend(ABC):
+    """An engine that carries calls to workers and replies back.
+
+    An instance serves one executor: it is made with an instance of `Options`, started once and stopped once.
+    """
+
+    Options: ClassVar[type] = NoOptions
+
+    def __init__(self, options: Any = None) -> None:
+        self.options = options
+
+    @abstractmethod
+    def start(self, host: Host) -> None:
+        """Get ready to take calls. Workers may start now or with the first calls. Raise if it cannot be."""
+
+    @abstractmethod
+    def dispatch(self, calls: Sequence[Call], /) -> int:
+        """Take the first n of calls, without waiting for anything, and return n; the rest wait above.
+
+        Never called twice at a time. After it took fewer than it was given it is not called until `host.room`.
+        """
+
+    @abstractmethod
+    def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
+        """Withdraw a call; True if it will not run and no answer will follow, or if it is not known here.
+
+        With running, a call that has begun (and, where item is given, is at that item) is ended with its worker:
+        then True promises that `host.lost` follows. False: its answer is to be awaited. Any thread.
+        """
+
+    def begun(self, call_id: int) -> Begun | None:
+        """Read the mark of a dispatched call; None if it has not begun, or marks cannot be read. Any thread."""
+        del call_id
+        return None
+
+    def run_queued(self) -> None:
+        """Run what was dispatched, in the calling thread; only called where the capabilities say `runs_in_caller`."""
+
+    @abstractmethod
+    def stop(self, stop: Stop) -> None:
+        """End all workers and return when they are gone. Calls still running when they are ended are `lost`.
+
+        May be called a second time, with kill, while the first call still waits.
+        """
+
+    def workers(self) -> tuple[str, ...]:
+        """Return the names of the workers that live now, as shown by `Executor.stats`."""
+        return ()
+
+
+class BackendInfo(NamedTuple):
+    """What a plugin registers: the description of a backend. Making one imports nothing.
+
+    Attributes:
+        name: what users write as `backend=`.
+        summary: one line.
+        path: where the `Backend` class is, as `"package.module:Class"`; imported only when the backend is chosen.
+        capabilities: called with an instance of the options class (or None for the defaults).
+        options: where its options class (attrs) is, as `"package.module:Class"`; None for a backend without options.
+        extra: what to install for it to work, as `"parapluie-ray"`; None where nothing is needed.
+    """
+
+    name: str
+    summary: str
+    path: str
+    capabilities: Callable[[Any], Capabilities]
+    options: str | None = None
+    extra: str | None = None
+
+
+class FutureLike(Protocol):
+    """What `FutureBackend` needs of an engine's future."""
+
+    def cancel(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def result(self) -> Any: ...
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None: ...
+
+
+class FutureBackend(Backend):
+    """The base of backends for engines that hand out futures. Implement `submit` and `stop`, and `start` if needed.
+
+        class LokyBackend(FutureBackend):
+            def start(self, host):
+                super().start(host)
+                self.engine = get_reusable_executor(max_workers=host.max_workers)
+
+            def submit(self, function, /, *args):
+                return self.engine.submit(function, *args)
+
+            def stop(self, stop):
+                self.engine.shutdown(kill_workers=stop.kill)
+
+    At most `ahead × max_workers` calls are with the engine at a time; the rest wait in the executor, where they can
+    be cancelled for certain.
+    """
+
+    ahead: ClassVar[int] = 2
+
+    def start(self, host: Host) -> None:
+        self.host = host
+        self._room = threading.Semaphore(self.ahead * host.max_workers)
+        self._futures: dict[int, Any] = {}
+        self._revoked: set[int] = set()
+
+    @abstractmethod
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> FutureLike:
+        """Have the engine call function(*args) in a worker and return its future."""
+
+    def dispatch(self, calls: Sequence[Call], /) -> int:
+        taken = 0
+        for call in calls:
+            if not self._room.acquire(blocking=False):
+                break
+            buffers = tuple(bytes(memoryview(buffer)) for buffer in call.buffers)  # engines pickle arguments again
+            try:
+                future = self.submit(_worker.run, call.payload, buffers, call.select, self.host.bootstrap)
+            except Exception as error:  # noqa: BLE001 - whatever an engine raises is the call's answer
+                self._room.release()
+                self.host.lost(call.id, Loss(began=False if taken else None, why=f"the engine refused it: {error!r}"))
+                taken += 1
+                continue
+            self._futures[call.id] = future
+            taken += 1
+            future.add_done_callback(lambda done, call_id=call.id: self._done(call_id, done))
+        return taken
+
+    def _done(self, call_id: int, future: FutureLike) -> None:
+        # The call stays known until it is answered, so that `revoke` cannot take it for one that never ran.
+        if future.cancelled():
+            if call_id not in self._revoked:
+                self.host.lost(call_id, Loss(began=False, why="the engine cancelled it"))
+        elif (error := future.exception()) is not None:
+            self.host.lost(call_id, self.loss(error))
+        else:
+            self.host.replied(call_id, *future.result())
+        self._futures.pop(call_id, None)
+        self._revoked.discard(call_id)
+        self._room.release()
+        self.host.room(1)
+
+    def loss(self, error: BaseException) -> Loss:
+        """Say what an exception of the engine's own means for the call; overridden by engines that know more."""
+        return Loss(began=None, why=f"the engine answered {type(error).__name__}: {error}")
+
+    def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
+        del running, item
+        future = self._futures.get(call_id)
+        if future is None:
+            return True
+        self._revoked.add(call_id)
+        if future.cancel():
+            return True
+        self._revoked.discard(call_id)
+        return False

@@ -1,0 +1,143 @@
+"""What the parent keeps of one worker: its process, its wire, its page, and the calls that it was given."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from parapluie import main_guard
+from parapluie.backend import Begun, Call, Loss
+from parapluie.backends.process import loop
+from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.context import BaseContext
+
+_log = logging.getLogger("parapluie")
+_LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
+
+# One process at a time: what a fork inherits from a start in another thread would keep pipes open behind our back.
+start_lock = threading.Lock()
+
+
+class Handle:
+    """One worker, seen from the parent. Guarded by the engine's lock, but for what is said otherwise.
+
+    Attributes:
+        calls: given and not answered, by number, in the order in which the worker takes them.
+        given: how many calls it was ever given.
+        ready: it has started and run its initializer.
+        retiring: it gets no more calls.
+        told: it was sent the sentinel. killed: by us, and why.
+    """
+
+    def __init__(self, number: int, context: BaseContext, bootstrap: bytes, others: Sequence[int]) -> None:
+        self.number = number
+        self.page = Page(context.Lock())
+        ours, theirs = context.Pipe(duplex=True)
+        forked = context.get_start_method() == "fork"
+        self.process: Any = context.Process(  # type: ignore[attr-defined]
+            target=loop.main,
+            args=(theirs, self.page, bootstrap, (*others, ours.fileno()) if forked else ()),
+            name=f"parapluie-process-{number}",
+        )
+        try:
+            with main_guard.hidden_main():
+                self.process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.wire = Wire(ours)
+        self.sentinel: int = self.process.sentinel
+        self.pid: int = self.process.pid
+        self.started = self.heard = monotonic()
+        self.calls: dict[int, Call] = {}
+        self.given = 0
+        self.ready = self.retiring = self.told = False
+        self.killed = ""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"process-{self.pid}"
+
+    def give(self, calls: Sequence[Call]) -> bool:
+        """Send calls in one write; False if something is left to flush."""
+        pieces: list[Any] = []
+        for call in calls:
+            self.given += 1
+            self.calls[self.given] = call
+            pieces += call_frame(self.given, call)
+        return self.wire.send(pieces)
+
+    def send_sentinel(self) -> bool:
+        """Tell it to end behind what it was given; False if something is left to flush."""
+        self.told = self.retiring = True
+        return self.wire.send([frame(STOP)])
+
+    def begun(self, number: int) -> Begun | None:
+        """Read the mark of a call. Any thread, no lock: a worker's own mark is written in one go."""
+        begun, item, _, at = self.page.mark()
+        return Begun(item, at) if begun == number and number in self.calls else None
+
+    def take_back(self) -> dict[int, Call]:
+        """Withdraw all that has not begun, and return it; nothing if the worker cannot be asked."""
+        if not self.page.lock.acquire(True, _LOCK_SECONDS):
+            return {}
+        try:
+            begun = self.page.mark()[0]
+            self.page.withdraw(self.given)
+        finally:
+            self.page.lock.release()
+        taken = {number: call for number, call in self.calls.items() if number > begun}
+        for number in taken:
+            del self.calls[number]
+        return taken
+
+    def kill_at(self, number: int, item: int | None, why: str) -> bool:
+        """Kill the worker if it is at that call, and at that item if one is given."""
+        locked = self.page.lock.acquire(True, _LOCK_SECONDS)  # else it was stopped in there, and cannot go on either
+        try:
+            begun, at_item, _, _ = self.page.mark()
+            if begun != number or number not in self.calls or (item is not None and at_item != item):
+                return False
+            self.killed = why
+            self.process.kill()
+            return True
+        finally:
+            if locked:
+                self.page.lock.release()
+
+    def sealed_replies(self) -> bytes:
+        """Return the frames that the worker has sealed and perhaps not written; empty if it cannot be asked."""
+        locked = self.page.lock.acquire(True, _LOCK_SECONDS)
+        try:
+            return self.page.replies() if locked or not self.process.is_alive() else b""
+        finally:
+            if locked:
+                self.page.lock.release()
+
+    def losses(self) -> list[tuple[Call, Loss]]:
+        """Say what became of the calls that a dead worker leaves; the last given first, so that they go back in order."""
+        begun, _, stop, _ = self.page.mark()
+        exit_code = self.process.exitcode
+        lost = []
+        for number, call in reversed(self.calls.items()):
+            if number > begun:
+                loss = Loss(began=False, worker=self.name, pid=self.pid, exit_code=exit_code)
+            else:
+                loss = Loss(True, range(stop), True, exit_code, self.name, self.pid, self.killed)
+            lost.append((call, loss))
+        self.calls.clear()
+        return lost
+
+    def close(self) -> None:
+        """Let go of a worker that has ended."""
+        self.wire.close()
+        self.process.join()
+        self.process.close()

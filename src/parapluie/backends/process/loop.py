@@ -1,0 +1,181 @@
+"""The worker's loop: reads calls from its pipe, runs them one after another, writes replies. Standard library only.
+
+    pipe ─▶ inbox ─▶ begin (mark, under the page's lock) ─▶ worker.execute ─▶ seal into the page ─▶ pipe
+                       └─ withdrawn? skip
+
+One thread. Replies are gathered in the page and written to the pipe together: when there is nothing left to run, when
+the page is half full, or when the first of them is a millisecond old. A reply is sealed before the next call is marked
+as begun, so the parent finds every finished task's answer in the pipe or in the page, whenever the worker dies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from time import monotonic, perf_counter, time
+
+from parapluie import orphans, worker
+from parapluie.backends.process.wire import (
+    CALL,
+    FRAME,
+    PART,
+    READY,
+    REPLY,
+    STOP,
+    Frames,
+    Page,
+    frame,
+    read_call,
+    reply_frame,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.connection import Connection
+    from typing import Any
+
+_FLUSH_SECONDS = 0.001
+
+
+def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int]) -> None:
+    """Run a worker until the sentinel, or until the parent's end of the pipe is closed.
+
+    Args:
+        inherited: descriptors that a forked child must not hold: the parent's ends of other workers' pipes.
+    """
+    orphans.ignore_interrupts()
+    for descriptor in inherited:
+        os.close(descriptor)
+    orphans.end_with_parent()
+    failure = worker.prepare(bootstrap) if bootstrap else None
+    loop = _Loop(connection, page)
+    loop.write([frame(READY)])
+    while (call := loop.next_call()) is not None:
+        if failure is not None:
+            loop.refuse(call, failure)
+            break  # another worker may have better luck
+        loop.run(call)
+    loop.flush()
+
+
+class _Loop:
+    """What a worker keeps between calls."""
+
+    def __init__(self, connection: Connection, page: Page) -> None:
+        self._connection = connection  # kept open
+        self._fd = connection.fileno()
+        self._page = page
+        self._acquire, self._release = page.lock.acquire, page.lock.release
+        self._frames = Frames()
+        self._inbox: deque[tuple[int, memoryview]] = deque()
+        self._kept = 0  # bytes of replies in the page
+        self._kept_since = 0.0
+        self._pid = os.getpid()
+        self._number = 0
+        self._began = 0.0
+        self._start = 0.0
+        self._segments: list[bytes] = []
+        self._buffers: list[Any] = []
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    def next_call(self) -> memoryview | None:
+        """Return the next call's body; None at the sentinel or when the parent is gone."""
+        while not self._inbox:
+            self.flush()
+            data = os.read(self._fd, 1 << 18)
+            if not data:
+                return None
+            self._inbox.extend(self._frames.add(data))
+        kind, body = self._inbox.popleft()
+        if kind == STOP:
+            return None
+        if kind != CALL:
+            raise RuntimeError(f"worker got a frame of type {kind}, where only {CALL} and {STOP} make sense")
+        return body
+
+    # ---- running ----------------------------------------------------------------------------------------------
+
+    def run(self, body: memoryview) -> None:
+        """Run a call, unless it was withdrawn, and keep its reply."""
+        number, each, select, payload, buffers = read_call(body)
+        del body
+        self._number = number
+        if not self._begin(0, 1 if select is None else select[0].start + 1, look=True):
+            return
+        self._began, self._start = time(), perf_counter()
+        worker.execute(payload, buffers, select, self._emit, self._mark, each)
+        self._keep(REPLY)
+
+    def _begin(self, item: int, stop: int, *, look: bool = False) -> bool:
+        self._lock()
+        try:
+            if look and self._number <= self._page.withdrawn():
+                return False
+            self._page.seal(self._kept)
+            self._page.begin(self._number, item, stop, monotonic())
+        finally:
+            self._release()
+        return True
+
+    def _mark(self, item: int, stop: int) -> None:
+        """Before items of a chunk: seal what is done, then mark."""
+        if self._segments:
+            self._keep(PART)
+            if perf_counter() - self._kept_since >= _FLUSH_SECONDS:
+                self.flush()
+        self._begin(item, stop)
+
+    def _emit(self, segment: bytes, buffers: Sequence[Any]) -> None:
+        self._segments.append(segment)
+        self._buffers.extend(buffers)
+
+    def refuse(self, body: memoryview, failure: tuple[Any, ...]) -> None:
+        """Answer a call with the initializer's failure."""
+        self._number = read_call(body)[0]
+        self._began, self._start = time(), perf_counter()
+        worker.refuse(failure, self._emit)
+        self._keep(REPLY)
+
+    # ---- writing ----------------------------------------------------------------------------------------------
+
+    def _keep(self, kind: int) -> None:
+        """Put the segments that were emitted into the page, as a reply."""
+        now = perf_counter()
+        head = worker.REPLY.pack(self._pid, self._began, len(self._segments))
+        pieces = reply_frame(kind, self._number, now - self._start, [head, *self._segments], self._buffers)
+        self._segments, self._buffers = [], []
+        size = FRAME.size + FRAME.unpack_from(pieces[0])[1]
+        if size > self._page.room - self._kept:
+            self.flush()
+        if size > self._page.room // 2:
+            self.write(pieces)
+            return
+        if not self._kept:
+            self._kept_since = now
+        self._kept = self._page.keep(self._kept, pieces)
+        if now - self._kept_since >= _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the kept replies to the pipe, and only then take them out of the page."""
+        if self._kept:
+            self.write([self._page.replies(self._kept)])
+            self._kept = 0
+            self._lock()
+            self._page.seal(0)
+            self._release()
+
+    def _lock(self) -> None:
+        while not self._acquire(True, 1.0):
+            """The parent holds it for microseconds; should it be stopped just then, we wait with it."""
+
+    def write(self, pieces: Sequence[Any]) -> None:
+        """Write all of it; the parent always reads."""
+        data = memoryview(b"".join(pieces))
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BrokenPipeError:
+                os._exit(1)  # the parent is gone

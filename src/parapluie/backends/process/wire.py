@@ -1,0 +1,272 @@
+"""The wire between the parent and one worker: frames over a duplex pipe, and the worker's page of marks.
+
+    parent                                                worker
+      submitting thread ── one write, never blocks ──▶┐
+      collector thread  ── what is left of it ───────▶┤  pipe  ├─▶ read, blocking
+                        ◀── read ─────────────────────┤        │◀─ write, blocking
+                        ◀── look, at any time ────────  page  ◀── marks and sealed replies
+
+A frame is a type, a length and a body. The sentinel is a type of its own, so no value of a user's can be taken for it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from multiprocessing.heap import BufferWrapper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.synchronize import Lock
+    from typing import Any
+
+    from parapluie.backend import Call
+
+FRAME = struct.Struct("<BQ")  # type, length of the body
+CALL, STOP, READY, REPLY, PART = range(1, 6)
+
+_CALL = struct.Struct("<QBHHQ")  # number, each item marked?, ranges, buffers, length of the payload
+_REPLY = struct.Struct("<QdHQ")  # number, seconds, buffers, length of the payload
+_RANGE = struct.Struct("<QQ")
+_LENGTH = struct.Struct("<Q")
+_READ = 1 << 18
+
+
+# ---- frames -----------------------------------------------------------------------------------------------------
+
+
+def frame(kind: int, body: bytes = b"") -> bytes:
+    """Make a frame."""
+    return FRAME.pack(kind, len(body)) + body
+
+
+def call_frame(number: int, call: Call) -> list[Any]:
+    """Make a call's frame, as the pieces to be joined or written in a row."""
+    payload, select = call.payload or b"", call.select or ()
+    views = [memoryview(buffer).cast("B") for buffer in call.buffers]
+    head = [_CALL.pack(number, call.options.task_timeout is not None, len(select), len(views), len(payload))]
+    head += [_RANGE.pack(part.start, part.stop) for part in select]
+    return _framed(CALL, head, views, payload)
+
+
+def reply_frame(kind: int, number: int, seconds: float, pieces: Sequence[bytes], buffers: Sequence[Any]) -> list[Any]:
+    """Make the frame of a reply (REPLY, the last one for its call, or PART), as pieces."""
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    return _framed(kind, [_REPLY.pack(number, seconds, len(views), sum(map(len, pieces)))], views, *pieces)
+
+
+def _framed(kind: int, head: list[bytes], views: list[memoryview], *payload: bytes) -> list[Any]:
+    head += [_LENGTH.pack(view.nbytes) for view in views]
+    size = sum(map(len, head)) + sum(map(len, payload)) + sum(view.nbytes for view in views)
+    return [FRAME.pack(kind, size), *head, *payload, *views]
+
+
+def read_call(body: memoryview) -> tuple[int, bool, tuple[range, ...] | None, memoryview, list[memoryview]]:
+    """Read a call's body: number, whether each item is marked, select, payload, buffers."""
+    number, each, ranges, buffers, size = _CALL.unpack_from(body)
+    offset = _CALL.size
+    select = []
+    for _ in range(ranges):
+        select.append(range(*_RANGE.unpack_from(body, offset)))
+        offset += _RANGE.size
+    payload, views = _read_views(body, offset, buffers, size)
+    return number, bool(each), tuple(select) or None, payload, views
+
+
+def read_reply(body: memoryview) -> tuple[int, float, memoryview, list[memoryview]]:
+    """Read a reply's body: number, seconds, payload, buffers."""
+    number, seconds, buffers, size = _REPLY.unpack_from(body)
+    if not buffers:
+        return number, seconds, body[_REPLY.size :], []
+    return number, seconds, *_read_views(body, _REPLY.size, buffers, size)
+
+
+def _read_views(body: memoryview, offset: int, count: int, size: int) -> tuple[memoryview, list[memoryview]]:
+    lengths = []
+    for _ in range(count):
+        lengths.append(_LENGTH.unpack_from(body, offset)[0])
+        offset += _LENGTH.size
+    payload = body[offset : offset + size]
+    offset += size
+    views = []
+    for length in lengths:
+        views.append(body[offset : offset + length])
+        offset += length
+    return payload, views
+
+
+class Frames:
+    """Cuts a stream into frames."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._needed = FRAME.size
+
+    def add(self, data: bytes) -> list[tuple[int, memoryview]]:
+        """Take what was read; return the frames that are complete, as type and body."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size < self._needed:
+            return []
+        whole = data if len(self._parts) == 1 else b"".join(self._parts)
+        frames, rest, self._needed = split_frames(memoryview(whole))
+        self._parts = [whole[rest:]] if rest < len(whole) else []
+        self._size = len(whole) - rest
+        return frames
+
+
+def split_frames(view: memoryview) -> tuple[list[tuple[int, memoryview]], int, int]:
+    """Return the complete frames at the start of view, where the rest begins, and how long that will be at least."""
+    frames = []
+    offset, end = 0, len(view)
+    while end - offset >= FRAME.size:
+        kind, length = FRAME.unpack_from(view, offset)
+        stop = offset + FRAME.size + length
+        if stop > end:
+            return frames, offset, stop - offset
+        frames.append((kind, view[offset + FRAME.size : stop]))
+        offset = stop
+    return frames, offset, FRAME.size
+
+
+# ---- the parent's end -------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """The parent's end: it never blocks. Guarded by the engine's lock, but for `receive`, which is the collector's."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.fd = connection.fileno()
+        os.set_blocking(self.fd, False)
+        self._frames = Frames()
+        self._unsent: deque[memoryview] = deque()
+        self.torn = False  # a write was interrupted: what the worker got of the frame is not known
+
+    def send(self, pieces: Iterable[Any]) -> bool:
+        """Write what can be written now; False if something is left for `flush`."""
+        data = memoryview(b"".join(pieces))
+        if self._unsent:
+            self._unsent.append(data)
+            return False
+        return self._write(data)
+
+    def flush(self) -> bool:
+        """Write what is left, as far as it goes; True if nothing is."""
+        while self._unsent:
+            if not self._write(self._unsent.popleft(), again=True):
+                return False
+        return True
+
+    def _write(self, data: memoryview, *, again: bool = False) -> bool:
+        whole = False
+        try:
+            sent = os.write(self.fd, data)
+            whole = True
+        except BlockingIOError:
+            sent, whole = 0, True
+        except OSError:  # the worker is gone: its death says the rest
+            whole = True
+            return True
+        finally:
+            if not whole:
+                self.torn = True
+        if sent == len(data):
+            return True
+        (self._unsent.appendleft if again else self._unsent.append)(data[sent:])
+        return False
+
+    def receive(self) -> tuple[list[tuple[int, memoryview]], bool]:
+        """Read what is there: the frames that are complete, and whether the other end is closed."""
+        frames: list[tuple[int, memoryview]] = []
+        while True:
+            try:
+                data = os.read(self.fd, _READ)
+            except BlockingIOError:
+                return frames, False
+            except OSError:
+                return frames, True
+            if not data:
+                return frames, True
+            frames += self._frames.add(data)
+            if len(data) < _READ:
+                return frames, False
+
+    def close(self) -> None:
+        """Close the parent's end: the worker's read ends."""
+        self._connection.close()
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------
+
+_MARK = struct.Struct("<QQQd")  # number of the begun call, its item, the last item plus one, when (monotonic)
+_WITHDRAWN = struct.Struct("<Q")  # calls up to this number are not to be begun
+_SEALED = struct.Struct("<Q")  # length of the sealed replies
+_AT_WITHDRAWN = _MARK.size
+_AT_SEALED = _AT_WITHDRAWN + _WITHDRAWN.size
+_AT_REPLIES = 64
+PAGE_SIZE = 1 << 15
+
+
+class Page:
+    """A few kilobytes of memory that a worker and its parent share, with one lock between the two of them.
+
+    The worker marks what it begins, and keeps here the frames of replies that it has sealed and not yet written to the
+    pipe: they survive its death. Every look that must be exact is taken under the lock, always with a time-out; the
+    lock's operations also order what each side sees of the other's writes.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self.lock = lock
+        self._memory = BufferWrapper(PAGE_SIZE)
+        self._open()
+        self._view[:_AT_REPLIES] = bytes(_AT_REPLIES)  # it may have been another worker's
+
+    def _open(self) -> None:
+        self._view = self._memory.create_memoryview()
+        self.room = PAGE_SIZE - _AT_REPLIES
+
+    def __getstate__(self) -> tuple[Any, Any]:
+        return self.lock, self._memory
+
+    def __setstate__(self, state: tuple[Any, Any]) -> None:
+        self.lock, self._memory = state
+        self._open()
+
+    def mark(self) -> tuple[int, int, int, float]:
+        """Return the begun call's number, its item, the last item that may have begun plus one, and when."""
+        return _MARK.unpack_from(self._view)
+
+    def begin(self, number: int, item: int, stop: int, now: float) -> None:
+        """Mark a call, or an item of it, as begun."""
+        _MARK.pack_into(self._view, 0, number, item, stop, now)
+
+    def withdrawn(self) -> int:
+        """Return the number up to which calls are withdrawn."""
+        return int(_WITHDRAWN.unpack_from(self._view, _AT_WITHDRAWN)[0])
+
+    def withdraw(self, number: int) -> None:
+        """Withdraw the calls up to a number, but for those that have begun."""
+        _WITHDRAWN.pack_into(self._view, _AT_WITHDRAWN, number)
+
+    def keep(self, offset: int, pieces: Iterable[Any]) -> int:
+        """Write sealed replies behind those that are there; return where they end. `seal` makes them visible."""
+        at = _AT_REPLIES + offset
+        for piece in pieces:
+            self._view[at : at + len(piece)] = piece
+            at += len(piece)
+        return at - _AT_REPLIES
+
+    def seal(self, length: int) -> None:
+        """Say how long the sealed replies are."""
+        _SEALED.pack_into(self._view, _AT_SEALED, length)
+
+    def replies(self, length: int | None = None) -> bytes:
+        """Return the sealed replies' frames."""
+        if length is None:
+            length = _SEALED.unpack_from(self._view, _AT_SEALED)[0]
+        return bytes(self._view[_AT_REPLIES : _AT_REPLIES + length])

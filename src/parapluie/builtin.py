@@ -1,0 +1,79 @@
+"""What is built in: descriptions that can be read without importing any engine, or pluggy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parapluie.backend import BackendInfo, Capabilities
+
+SERIALIZERS = ("auto", "cloudpickle", "pickle")
+
+
+def _start_methods() -> tuple[str, ...]:
+    from multiprocessing import get_all_start_methods
+
+    return tuple(get_all_start_methods())
+
+
+def _serial(options: Any) -> Capabilities:
+    return Capabilities(
+        isolated_memory=getattr(options, "pickle_round_trip", False),
+        shared_state=True,
+        knows_begun=True,
+        runs_in_caller=True,
+    )
+
+
+def _thread(options: Any) -> Capabilities:
+    del options
+    return Capabilities(isolated_memory=False, shared_state=True, knows_begun=True)
+
+
+def _own_processes(options: Any) -> Capabilities:
+    del options
+    return Capabilities(
+        survives_dead_worker=True,
+        kills_running_task=True,
+        max_tasks_per_child=True,
+        start_methods=_start_methods(),
+        shared_state=True,
+        knows_begun=True,
+    )
+
+
+def _foreign_processes(options: Any) -> Capabilities:
+    """Say what the standard library's engines can do: what their workers are at is not known to us."""
+    return _own_processes(options)._replace(kills_running_task=False, knows_begun=False)
+
+
+BACKENDS = (
+    BackendInfo(
+        "serial",
+        "one task after the other in the calling thread, for debuggers and profilers",
+        "parapluie.backends.serial:SerialBackend",
+        _serial,
+        options="parapluie.backends.serial:SerialOptions",
+    ),
+    BackendInfo("thread", "threads of this process", "parapluie.backends.thread:ThreadBackend", _thread),
+    BackendInfo(
+        "process",
+        "worker processes with a pipe each: fast, and able to kill a single task",
+        "parapluie.backends.process:ProcessBackend",
+        _own_processes,
+    ),
+    BackendInfo(
+        "pool", "worker processes of a multiprocessing.Pool", "parapluie.backends.pool:PoolBackend", _foreign_processes
+    ),
+    BackendInfo(
+        "futures",
+        "worker processes of a concurrent.futures.ProcessPoolExecutor",
+        "parapluie.backends.futures:FuturesBackend",
+        _foreign_processes,
+    ),
+    BackendInfo(
+        "manager",
+        "worker processes beside a multiprocessing Manager, whose server holds their shared state",
+        "parapluie.backends.manager:ManagerBackend",
+        _own_processes,
+    ),
+)

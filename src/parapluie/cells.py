@@ -1,0 +1,261 @@
+"""Cells: an engine of one worker each, so that a worker's death has no bystanders.
+
+    dispatch ──▶ cell "pool-0" ── engine ── worker process      one call at a time; its reply comes in a thread
+             ──▶ cell "pool-1" ── engine ── worker process      of the engine, and goes to the host from there
+    watcher  ◀── ready, or dead: every engine that has not been buried, in a cell or not
+
+Engines start when a call needs them. One that dies, or is worn by `max_tasks_per_child`, leaves its cell at once; the
+next call there starts another one, and the watcher buries the old one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pickle import PickleBuffer
+from typing import Any, ClassVar
+
+from parapluie import cell_process, stdlib_private, worker
+from parapluie.backend import Backend, Call, Host, Loss, Stop
+from parapluie.cell_engine import Engine, Job
+from parapluie.cell_watch import Watcher
+from parapluie.errors import exit_reason
+
+_log = logging.getLogger("parapluie")
+
+_REPLY_SECONDS = 5.0  # that an engine has, after its worker's death, to hand over a reply that was sent before
+_KILL_SECONDS = 10.0  # that the system has to end a process that was killed
+_FIRST_KIND = worker.REPLY.size  # where in a reply the kind of its first segment is
+
+
+class Cell:
+    """A place for one engine. The backend's lock guards its attributes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.engine: Engine | None = None
+        self.job: Job | None = None  # until it is answered, and the host knows
+
+
+class CellBackend(Backend):
+    """What the backends over the standard library's engines share."""
+
+    engine_class: ClassVar[type[Engine]]
+    prefix: ClassVar[str]
+
+    def start(self, host: Host) -> None:
+        self._host = host
+        self._lock = threading.RLock()  # re-entrant, for what interrupts us: signal handlers, finalizers
+        self._cells = [Cell(f"{self.prefix}-{number}") for number in range(host.max_workers)]
+        self._sending = 0  # calls that are being sent; guarded by _lock, as is the next one
+        self._stopping = False
+        self._watcher = Watcher(f"parapluie-{self.prefix}-watch", ready=self._ready, ended=self._ended)
+
+    def workers(self) -> tuple[str, ...]:
+        return tuple(cell.name for cell in self._cells if cell.engine is not None)
+
+    def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
+        del running, item  # a call that was dispatched may have begun, and only a worker's death would end it
+        jobs = [cell.job for cell in self._cells]  # without the lock: a signal handler may ask, in the midst of ours
+        return all(job is None or job.call_id != call_id for job in jobs)
+
+    # ---- calls on their way out -------------------------------------------------------------------------------
+
+    def dispatch(self, calls: Sequence[Call], /) -> int:
+        taken = itertools.takewhile(self._take, calls)
+        return sum(1 for _ in taken)
+
+    def _take(self, call: Call) -> bool:
+        job = Job(call.id)
+        cell = self._claim(job)
+        if cell is None:
+            return False
+        try:
+            return self._send(cell, job, self._arguments(call))
+        except BaseException as error:  # Ctrl-C in the midst of it
+            self._interrupted(cell, job, error)
+            raise
+        finally:
+            with self._lock:
+                self._sending -= 1
+
+    def _claim(self, job: Job) -> Cell | None:
+        """Find a place for a call: an idle worker if there is one, else a cell that needs a worker."""
+        with self._lock:
+            free = [cell for cell in self._cells if cell.job is None]
+            if not free or self._stopping:
+                return None
+            for cell in free:
+                if cell.engine is not None and not cell.engine.is_alive():
+                    cell.engine = None  # it died while it was idle, and the watcher is about to find out
+            cell = next((cell for cell in free if cell.engine is not None), free[0])
+            cell.job = job
+            self._sending += 1
+            return cell
+
+    def _arguments(self, call: Call) -> tuple[Any, ...]:
+        buffers = tuple(bytes(item.raw() if isinstance(item, PickleBuffer) else item) for item in call.buffers)
+        return call.payload, buffers, call.select, self._host.bootstrap
+
+    def _send(self, cell: Cell, job: Job, args: tuple[Any, ...]) -> bool:
+        engine = cell.engine
+        if engine is not None:
+            try:
+                engine.send(job, args)
+            except Exception as error:  # noqa: BLE001 - it broke a moment ago; what it raises is its own affair
+                engine.fail(job, error)  # the watcher reports the call, if it has not yet
+            return True
+        try:
+            self._open(cell, job, args)
+        except Exception as error:  # noqa: BLE001 - no process, no thread, no memory: the host decides
+            return self._not_started(cell, job, error)
+        return True
+
+    def _open(self, cell: Cell, job: Job, args: tuple[Any, ...]) -> None:
+        engine = self.engine_class(cell.name, self._host, answer=self._replied)
+        try:
+            with cell_process.start_lock:  # from the first pipe on: no worker may inherit another one's ends
+                engine.open()
+                cell.engine = engine
+                engine.send(job, args)
+        except BaseException as error:
+            if engine.pid is None:
+                cell.engine = None
+                engine.discard()
+                raise
+            engine.fail(job, error)  # there is a worker: its end is the answer
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            if engine.pid is not None:
+                self._watcher.add(engine)
+        if self._stopping:
+            engine.close()
+
+    def _not_started(self, cell: Cell, job: Job, error: Exception) -> bool:
+        """Leave a call to the other workers if it is refused one of its own; without others the host is to know."""
+        with self._lock:
+            cell.job = None
+            if any(other.job is not None for other in self._cells):
+                return False  # room is announced when one of them is done
+        why = f"no worker could be started: {worker.describe(error)}"
+        self._host.start_failed(why, error)
+        self._host.lost(job.call_id, Loss(began=False, worker=cell.name, why=why))
+        return True
+
+    def _interrupted(self, cell: Cell, job: Job, error: BaseException) -> None:
+        """Sort out a call whose sending was interrupted: if an engine may have it, its worker ends and tells."""
+        engine = cell.engine
+        if engine is not None and engine.job is job:
+            engine.fail(job, error)
+        elif self._settle(job):
+            cell.job = None
+
+    # ---- answers ----------------------------------------------------------------------------------------------
+
+    def _settle(self, job: Job) -> bool:
+        """Return True to the one caller that may answer the call."""
+        with self._lock:
+            first, job.settled = not job.settled, True
+            return first
+
+    def _replied(self, engine: Engine, job: Job, reply: tuple[bytes, tuple[bytes, ...]]) -> None:
+        """Hand over a reply. Runs in the engine's thread, which reads no other reply until it returns."""
+        if not self._settle(job):
+            return
+        payload, buffers = reply
+        self._host.replied(job.call_id, payload, buffers)
+        self._retire_if_worn(engine, refuses=payload[_FIRST_KIND] == worker.INIT)
+        self._free(job)
+        self._host.room(1)
+
+    def _retire_if_worn(self, engine: Engine, *, refuses: bool) -> None:
+        """Count a call. A worker whose initializer failed will refuse the next one too, so it is replaced as well."""
+        engine.job = None
+        engine.calls += 1
+        limit = self._host.max_tasks_per_child
+        worn = limit is not None and engine.calls >= limit
+        # At the end of the interpreter no other engine could be started: rather a worn one than none.
+        if refuses or (worn and not stdlib_private.interpreter_is_ending()):
+            self._detach(engine)
+            engine.close()
+
+    def _detach(self, engine: Engine) -> None:
+        with self._lock:
+            for cell in self._cells:
+                if cell.engine is engine:
+                    cell.engine = None
+
+    def _free(self, job: Job) -> None:
+        with self._lock:
+            for cell in self._cells:
+                if cell.job is job:
+                    cell.job = None
+
+    # ---- what the watcher tells, in its thread ----------------------------------------------------------------
+
+    def _ready(self, engine: Engine) -> None:
+        if engine.initialised:  # else its first call is answered with the initializer's failure
+            self._host.started()
+
+    def _ended(self, engine: Engine) -> None:
+        """Answer for the call of a dead worker, unless its reply has come or is still to be read."""
+        self._detach(engine)
+        job = engine.job
+        if job is not None and not job.settled:
+            engine.wait_drained(_REPLY_SECONDS)
+        if job is not None and self._settle(job):
+            self._report(engine, job)
+            self._free(job)
+            self._host.room(1)
+
+    def _report(self, engine: Engine, job: Job) -> None:
+        exit_code, why = engine.exit_code, engine.why
+        began = None if engine.ready else False
+        if not engine.ready and not self._stopping:
+            self._host.start_failed(
+                f"worker {engine.name} (pid {engine.pid}) {exit_reason(exit_code)} before it was ready"
+                + (f": {why}" if why else "")
+            )
+        engine.job = None
+        loss = Loss(began=began, exit_code=exit_code, worker=engine.name, pid=engine.pid, why=why)
+        self._host.lost(job.call_id, loss)
+
+    # ---- the end ----------------------------------------------------------------------------------------------
+
+    def stop(self, stop: Stop) -> None:
+        """End all engines. May be called again, and while it runs: with `kill` that hurries it."""
+        with self._lock:
+            self._stopping = True
+        self._wait_sent(stop.grace)
+        self._each(Engine.kill if stop.kill else Engine.close)
+        if not stop.kill and not self._watcher.wait_gone(stop.grace):
+            self._force(Engine.terminate, f"did not end within {stop.grace:g} seconds; terminated")
+            if not self._watcher.wait_gone(stop.grace):
+                self._force(Engine.kill, f"did not end within {2 * stop.grace:g} seconds; killed")
+        if not self._watcher.wait_gone(_KILL_SECONDS):
+            self._each(Engine.abandon)
+        self._watcher.stop()
+
+    def _wait_sent(self, seconds: float) -> None:
+        """Wait for a thread that is starting a worker just now; rarely met, and milliseconds if it is."""
+        deadline = time.monotonic() + seconds
+        while self._sending and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _each(self, action: Callable[[Engine], None]) -> None:
+        for engine in self._watcher.engines():
+            with suppress(Exception):  # it may end at this very moment; the next step is harder
+                action(engine)
+
+    def _force(self, action: Callable[[Engine], None], why: str) -> None:
+        for engine in self._watcher.engines():
+            if engine.is_alive():
+                who = f"worker {engine.name} (pid {engine.pid}) of backend {self._host.backend!r}"
+                _log.warning("parapluie: %s %s", who, why)
+                engine.why = engine.why or f"it {why} at shutdown"
+        self._each(action)

@@ -1,0 +1,303 @@
+"""A chunk of `map`: several items that travel as one call, each with its own fate."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any
+
+from parapluie import worker
+from parapluie.backend import Begun, Call, Loss
+from parapluie.replies import Failure, annotate, open_failure, open_value
+from parapluie.work import Work
+
+if TYPE_CHECKING:
+    from parapluie.mapping import MapRun
+    from parapluie.policies.retry import Attempts
+
+MISSING = object()  # the result of an item that is not answered
+_HEAD = worker.SEGMENT.size
+
+
+class Sizer:
+    """Chooses how many items make a chunk: about a millisecond of work, learned from the replies.
+
+    So chunking costs little where tasks are tiny, and an item of a millisecond or more travels alone and never waits
+    behind another one. Chunks are kept small in bytes as well, so that what is read ahead is bounded.
+    """
+
+    TARGET_SECONDS = 0.001
+    MOST_ITEMS = 20_000
+    MOST_BYTES = 256 * 1024
+
+    def __init__(self, fixed: int | None) -> None:
+        self._fixed = fixed
+        self._items = fixed or 1
+        self._seconds: float | None = None  # of one item
+        self._bytes = 0.0  # of one item, pickled
+
+    def next(self) -> int:
+        """Return the number of items for the next chunk."""
+        return self._items
+
+    def note_bytes(self, items: int, size: int) -> None:
+        """Learn how large items are."""
+        self._bytes = max(size / items, 0.5 * self._bytes)
+
+    def note_seconds(self, items: int, seconds: float) -> None:
+        """Learn how long items take; a slow one counts at once, fast ones by and by."""
+        if self._fixed is not None or items < 1:
+            return
+        each = max(seconds / items, 1e-9)
+        known = self._seconds
+        self._seconds = each if known is None or each > known else 0.6 * known + 0.4 * each
+        wanted = min(self.TARGET_SECONDS / self._seconds, self.MOST_ITEMS, 4 * self._items)
+        if self._bytes:
+            wanted = min(wanted, self.MOST_BYTES / self._bytes)
+        self._items = max(1, int(wanted))
+
+
+class Chunk:
+    """Neighbouring items of a map.
+
+    Attributes:
+        first: the number of its first item in the map; count: how many.
+        results: a value, a `Failure` or MISSING for each item; emptied by the consumer.
+        left: how many are MISSING. failures: whether any is a Failure.
+        seconds: for each item, where somebody wants to know. books: of the items that failed once, for their retries.
+    """
+
+    __slots__ = (
+        "books", "buffers", "count", "failures", "first", "left", "payload", "results", "rows", "run", "seconds", "size",
+        "started",
+    )  # fmt: skip
+
+    def __init__(self, run: MapRun, first: int, count: int) -> None:
+        self.run, self.first, self.count = run, first, count
+        self.results: list[Any] = [MISSING] * count
+        self.left = count
+        self.failures = False
+        self.rows: list[tuple[Any, ...]] | None = None  # where memory is not isolated
+        self.payload: bytes | None = None
+        self.buffers: Sequence[Any] = ()
+        self.size = 0  # in bytes, of what travels
+        self.seconds: dict[int, float] = {}
+        self.books: dict[int, Attempts] = {}
+        self.started = monotonic()
+
+    def settle(self, first: int, values: Sequence[Any], *, failures: bool = False) -> None:
+        """Note the results of neighbouring items."""
+        self.results[first : first + len(values)] = values
+        self.failures = self.failures or failures
+        self.left -= len(values)
+        if not self.left:
+            self.payload, self.rows, self.buffers = None, None, ()
+        self.run.progress(self)
+
+    def item_id(self, item: int) -> str:
+        """Return how messages call an item."""
+        return f"{self.run.name}[{self.first + item}]"
+
+
+class ChunkPart(Work):
+    """What is dispatched of a chunk at a time: all of it at first, later what is to be run again.
+
+    Attributes:
+        select: its items, as ranges; answered: the ranges of those that are answered; left: how many are not.
+    """
+
+    __slots__ = ("answered", "chunk", "left", "retried", "select")
+
+    def __init__(self, chunk: Chunk, select: tuple[range, ...] | None = None) -> None:
+        super().__init__(chunk.run.dispatcher, chunk.run.options)
+        self.chunk = chunk
+        self.select = select
+        self.left = chunk.count if select is None else sum(map(len, select))
+        self.answered: list[range] = []
+        self.retried = False
+
+    def belongs_to(self, run: object) -> bool:
+        return self.chunk.run is run
+
+    def open_items(self) -> int:
+        return self.left
+
+    def call(self, call_id: int) -> Call:
+        self.call_id = call_id
+        chunk = self.chunk
+        local: Callable[[], None] | None = self.run_here if chunk.payload is None else None
+        return Call(call_id, chunk.payload, chunk.buffers, local, chunk.count, self.select, self.options)
+
+    # ---- answers ----------------------------------------------------------------------------------------------
+
+    def run_here(self) -> None:
+        """Run in this thread, which shares the parent's memory, and answer."""
+        chunk, call_id = self.chunk, self.call_id
+        rows, function = chunk.rows, chunk.run.function
+        if rows is None:
+            return
+        start = perf_counter()
+        outcomes: list[tuple[int, Any]] = []
+        for part in self.select or (range(chunk.count),):
+            for item in part:
+                self.mark = Begun(item, monotonic())
+                try:
+                    outcomes.append((item, function(*rows[item])))
+                except BaseException as error:  # noqa: BLE001 - the item's own failure is its answer
+                    outcomes.append((item, Failure(error, raised=True)))
+        self.mark = None
+        chunk.run.sizer.note_seconds(len(outcomes), perf_counter() - start)
+        self.dispatcher.answered_here(call_id, self, outcomes)
+
+    def settle(self, outcomes: list[tuple[int, Any]]) -> None:
+        """Take the outcomes of items that ran in this process."""
+        for item, outcome in outcomes:
+            self.answer(item, outcome)
+        self.over()
+
+    def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
+        chunk = self.chunk
+        taken = 0
+        for kind, first, items, seconds, body, count in worker.segments_of(payload):
+            own = buffers[taken : taken + count]
+            taken += count
+            if kind == worker.VALUES:
+                self._answer_values(first, items, pickle.loads(body))
+            elif kind == worker.VALUE:
+                self.answer(first, open_value(body, own, chunk.item_id(first)))
+            elif kind == worker.INIT:
+                self.dispatcher.refused(self, body)
+                return False
+            elif kind == worker.UNREADABLE and items == 0:  # not even the function could be read
+                for item in self.unanswered():
+                    self.answer(item, open_failure(kind, body, chunk.item_id(item)))
+            else:
+                self.answer(first, open_failure(kind, body, chunk.item_id(first)))
+            chunk.run.note_seconds(chunk, first, items, seconds)
+        if self.left:
+            return False
+        self.over()
+        return True
+
+    def _answer_values(self, first: int, items: int, values: list[Any]) -> None:
+        self.left -= items
+        if self.left or self.answered:
+            self.answered.append(range(first, first + items))
+        if not self.withdrawn:
+            self.chunk.settle(first, values)
+
+    def answer(self, item: int, outcome: Any) -> None:
+        """Take an item's value or `Failure`; a failure may be repeated instead."""
+        self.left -= 1
+        self.answered.append(range(item, item + 1))
+        if self.withdrawn:
+            return
+        if type(outcome) is not Failure:
+            self.chunk.settle(item, (outcome,))
+        elif outcome.raised and (delay := self._delay(item, outcome.error)) is not None:
+            self._repeat(item, delay)
+        else:
+            self._fail(item, outcome.error)
+
+    def _fail(self, item: int, error: BaseException) -> None:
+        book = self.chunk.books.get(item)
+        tries = 1 if book is None else max(1, book.raised + book.lost)
+        text = f"task {self.chunk.item_id(item)}, attempt {tries}"
+        if book is not None and tries > 1:
+            text += f"; gave up after {tries} attempts in {monotonic() - book.started:.2f} seconds"
+        annotate(error, text)
+        self.dispatcher.count("failed")
+        self.chunk.settle(item, (Failure(error),), failures=True)
+
+    def _delay(self, item: int, error: BaseException, *, lost: bool = False, culprit: bool = True) -> float | None:
+        retry = self.chunk.run.retry
+        if retry is None:
+            return None
+        book = self.chunk.books.get(item)
+        if book is None:
+            book = self.chunk.books[item] = retry.begin()
+            book.started = self.chunk.started
+        try:
+            return book.failed(error, lost=lost, culprit=culprit)
+        except Exception as problem:  # noqa: BLE001 - a user's `on` function may raise anything
+            error.add_note(f"the retry policy itself failed: {worker.describe(problem)}")
+            return None
+
+    def _repeat(self, item: int, delay: float) -> None:
+        again = ChunkPart(self.chunk, (range(item, item + 1),))
+        self.dispatcher.adopt(again)
+        self.dispatcher.again(again, delay)
+
+    # ---- loss and cancellation --------------------------------------------------------------------------------
+
+    def unanswered(self) -> list[int]:
+        """Return the items of this part that are not answered."""
+        items = [item for part in self.select or (range(self.chunk.count),) for item in part]
+        return [item for item in items if not any(item in done for done in self.answered)]
+
+    def lost(self, loss: Loss) -> None:
+        if self.withdrawn:
+            self.over()
+            return
+        unanswered = self.unanswered()
+        begun: list[int] = []
+        if loss.began is not False:
+            begun = unanswered if loss.items is None else [item for item in unanswered if item in loss.items]
+        if begun:
+            self.dispatcher.count("lost", len(begun))
+        for item in begun:
+            culprit = loss.culprit and (self.overrun is None or item == self.overrun[0])
+            book = self.chunk.books.get(item)
+            tries = 1 if book is None else book.raised + book.lost + 1
+            error = self.loss_error(self.chunk.item_id(item), loss._replace(culprit=culprit), tries)
+            self.left -= 1
+            delay = self._delay(item, error, lost=True, culprit=culprit)
+            if delay is not None:
+                self._repeat(item, delay)
+            else:
+                self._fail(item, error)
+        self.overrun = None
+        rest = [item for item in unanswered if item not in begun]
+        self.left = 0
+        if rest:
+            again = ChunkPart(self.chunk, as_ranges(rest))
+            self.dispatcher.adopt(again)
+            self.dispatcher.again(again, None)
+        self.over()
+
+    def failed(self, error: BaseException) -> None:
+        for item in self.unanswered():
+            self.left -= 1
+            self.chunk.settle(item, (Failure(error),), failures=True)
+        self.withdrawn = True
+        self.over()
+
+    def cancel(self, *, running: bool = False) -> bool:
+        if not self.dispatcher.withdraw(self, running=running):
+            return False
+        in_flight = self.withdrawn  # it was begun: the loss of its worker is still to come
+        unanswered = self.unanswered()
+        self.dispatcher.count("cancelled", len(unanswered))
+        for item in unanswered:
+            self.chunk.settle(item, (Failure(CancelledError()),), failures=True)
+        self.withdrawn = True
+        if not in_flight:
+            self.over()
+        return True
+
+    def over(self) -> None:
+        """Note that nothing more comes of this part."""
+        self.dispatcher.finished(self)
+
+
+def as_ranges(items: Sequence[int]) -> tuple[range, ...]:
+    """Fold sorted numbers into ranges of neighbours."""
+    ranges: list[range] = []
+    for item in items:
+        if ranges and ranges[-1].stop == item:
+            ranges[-1] = range(ranges[-1].start, item + 1)
+        else:
+            ranges.append(range(item, item + 1))
+    return tuple(ranges)

@@ -1,0 +1,509 @@
+"""The dispatcher: between the executor that users hold and the backend that carries calls.
+
+    submitting threads ─ submit ─▶ waiting ─ fill ─▶ in flight ─ dispatch ─▶ backend
+                                      ▲                  │                      │
+                                      └── again (retry, lost before it began) ◀─┤ replied, lost
+                                                                                ▼
+                                                                             futures
+
+Nothing here waits for a lock: submitting must work from callbacks, finalizers and signal handlers, which may interrupt
+this very code. So the state is kept in containers whose single operations are atomic, and one thread at a time, whoever
+finds the gate free, moves work to the backend; who finds it closed leaves, and the holder looks again before it goes.
+
+    _open      every work that is not over          _queued     those that wait or rest: to cancel is to pop it here
+    _waiting   the order in which they go           _in_flight  by call id; to answer is to pop it here
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import multiprocessing.util  # see the end of this file
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from parapluie import worker
+from parapluie.backend import Backend, Begun, Buffers, Call, Loss, Stop
+from parapluie.errors import BackendBrokenError, ExecutorShutdownError, WorkerInitError
+from parapluie.policies.clock import Clock
+from parapluie.policies.timeout import Timeouts
+from parapluie.replies import open_error
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+
+    from parapluie.mapping import MapRun
+    from parapluie.policies.shutdown import Shutdown
+    from parapluie.settings import Settings
+    from parapluie.sharing.state import Shared
+    from parapluie.work import Work
+
+_log = logging.getLogger("parapluie")
+_START_TRIES = 3  # failed starts of workers in a row, until the executor is broken
+_live: set[Dispatcher] = set()  # until they are closed; keeps them alive when their executors are collected
+
+
+class Stats(NamedTuple):
+    """A snapshot of an executor. Items of `map` count one by one.
+
+    Attributes:
+        workers: that live now; queued: waiting or between attempts; running: begun and not answered;
+        done: ended with a value; failed: ended with an error; cancelled; retried: attempts beyond the first;
+        lost: attempts whose worker died or was killed for its time limit.
+    """
+
+    workers: int
+    queued: int
+    running: int
+    done: int
+    failed: int
+    cancelled: int
+    retried: int
+    lost: int
+
+
+class Dispatcher:
+    """Moves work to one backend and answers back; the `Host` of that backend.
+
+    It lives until it is closed and everything has ended, whether or not somebody still holds an `Executor`.
+    """
+
+    def __init__(self, settings: Settings, engine: Backend, shutdown: Shutdown) -> None:
+        self.settings, self.engine, self.shutdown = settings, engine, shutdown
+        self.backend = settings.info.name
+        self.isolated = settings.capabilities.isolated_memory
+        self.max_workers: int = settings.max_workers
+        self.context: BaseContext = settings.context
+        self.max_tasks_per_child: int | None = settings.max_tasks_per_child
+        self.start_timeout: float = settings.start_timeout
+        self.bootstrap = b""
+        self.numbers = itertools.count(1)
+        self.maps: dict[int, MapRun] = {}  # whose input is not used up
+        self.error: BaseException | None = None  # why the executor is broken
+        self.closing = False
+        self._call_ids = itertools.count(1)
+        self._waiting: deque[Work] = deque()
+        self._queued: dict[int, Work] = {}
+        self._open: dict[int, Work] = {}
+        self._in_flight: dict[int, Work] = {}
+        self._gate: dict[int, object] = {}  # holds, under 0, the token of the thread that fills
+        self._filler = 0  # the thread that fills
+        self._rooms = 0  # how often room was announced
+        self._full_at = -1  # what that was when the backend last took less than it was offered
+        self._hint = max(1, settings.max_workers)  # how many calls to offer at a time
+        self._failed_starts = 0
+        self._counts = dict.fromkeys(("submitted", "failed", "cancelled", "retried", "lost"), 0)
+        self._counting = threading.Lock()  # guards _counts, but for "submitted"; held for one addition
+        self._stop_once = threading.Lock()  # taken, for ever, by who stops the engine
+        self._closed = threading.Event()
+        self._in_caller = settings.capabilities.runs_in_caller
+        self._owner = os.getpid()
+        self.clock = None if self._in_caller else Clock(f"parapluie-{self.backend}-clock")
+        self._timeouts = self.clock and Timeouts(
+            self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
+        )
+        self._shared: Shared | None = None  # guarded by _counting while it is made
+        _live.add(self)
+
+    # ---- submitting -------------------------------------------------------------------------------------------
+
+    def submit(self, work: Work, items: int = 1, *, late: bool = False) -> None:
+        """Take work; late allows it while the executor drains, for the rest of a `map`."""
+        if self.closing and not late:
+            self.refuse()
+        if self.error is not None:
+            raise self.error
+        self._open[work.id] = work
+        self._queued[work.id] = work
+        self._counts["submitted"] += items
+        self._waiting.append(work)
+        if self._stop_once.locked() or self.error is not None:  # it happened meanwhile: nobody would answer
+            self._open.pop(work.id, None)
+            if self._queued.pop(work.id, None) is not None:
+                self.refuse()
+        self.pump()
+
+    def adopt(self, work: Work) -> None:
+        """Take on work that continues other work; `again` then dispatches it."""
+        self._open[work.id] = work
+
+    def works_of(self, run: MapRun) -> list[Work]:
+        """Return the open works of a `map`, the first to be dispatched first."""
+        return [work for work in list(self._open.values()) if work.belongs_to(run)]
+
+    def refuse(self) -> None:
+        """Raise what submit raises now."""
+        if self.error is not None:
+            raise self.error
+        raise ExecutorShutdownError(self.backend)
+
+    def pump(self) -> None:
+        """Move waiting work to the backend, as far as it has room, unless another thread is at it."""
+        while self._waiting and self._rooms != self._full_at and self.error is None:
+            token = object()
+            try:
+                # A dictionary, and not a lock, because a KeyboardInterrupt may come at any line of this: who holds
+                # the gate can be told at the end, so it is never left closed.
+                if self._gate.setdefault(0, token) is not token:
+                    break
+                self._filler = threading.get_ident()
+                self._fill()
+            finally:
+                if self._gate.get(0) is token:
+                    self._filler = 0
+                    del self._gate[0]
+        if self._in_caller:
+            self.engine.run_queued()
+
+    def _fill(self) -> None:
+        rooms = self._rooms
+        works: list[Work] = []
+        calls: list[Call] = []
+        try:
+            while len(calls) < self._hint and self._waiting:
+                work = self._waiting.popleft()
+                if self._queued.pop(work.id, None) is None:
+                    continue  # cancelled
+                works.append(work)
+                work.sent = False
+                call = work.call(next(self._call_ids))
+                self._in_flight[call.id] = work
+                calls.append(call)
+            taken = self.engine.dispatch(calls) if calls else 0
+        except BaseException as error:
+            self._recover(works)
+            if isinstance(error, Exception):  # a defect of the backend; anything else is for the caller
+                self.broken(error)
+                return
+            raise
+        for work in works[:taken]:
+            work.sent = True
+            if work.options.task_timeout is not None and self._timeouts is not None:
+                self._timeouts.watch(work.call_id, work.options.task_timeout)
+        if taken < len(works):
+            self._full_at = rooms
+            for work in reversed(works[taken:]):
+                self._put_back(work)
+
+    def _put_back(self, work: Work) -> None:
+        self._in_flight.pop(work.call_id, None)
+        work.unsent()
+        self._queued[work.id] = work
+        self._waiting.appendleft(work)
+
+    def _recover(self, works: list[Work]) -> None:
+        """Sort out works whose dispatch was interrupted: those that the backend does not carry wait again."""
+        for work in reversed(works):
+            if work.call_id not in self._in_flight:
+                if work.id in self._open and work.id not in self._queued:
+                    self._queued[work.id] = work
+                    self._waiting.appendleft(work)
+            elif self.engine.revoke(work.call_id):
+                self._put_back(work)
+            else:
+                work.sent = True
+
+    def again(self, work: Work, delay: float | None) -> None:
+        """Dispatch work another time: after a delay in seconds, or at once and first if it is None (it never began)."""
+        self._queued[work.id] = work
+        work.sent = False
+        if delay is None:
+            self._waiting.appendleft(work)
+            self.pump()
+            return
+        self.count("retried")
+        if self.clock is None:
+            time.sleep(delay)  # in the caller, as the whole task is
+            self._wake(work)
+        elif delay > 0:
+            self.clock.at(time.monotonic() + delay, self._wake, work)
+        else:
+            self._wake(work)
+
+    def _wake(self, work: Work) -> None:
+        if work.id in self._queued:  # else it was cancelled while it rested
+            self._waiting.append(work)
+            self.pump()
+
+    # ---- cancelling and time limits ---------------------------------------------------------------------------
+
+    def withdraw(self, work: Work, *, running: bool = False) -> bool:
+        """Take work back from wherever it is; True if it will not run again and nobody else will end it."""
+        while True:
+            if self._queued.pop(work.id, None) is not None:
+                return True
+            if work.call_id not in self._in_flight:
+                return False
+            if work.sent:
+                break
+            if self._filler == threading.get_ident():
+                return False  # this very thread was interrupted in the middle of dispatching it
+            time.sleep(0.0002)  # another thread is just handing it to the backend
+        if not self.engine.revoke(work.call_id):
+            if not running or not self._kill(work, None):
+                return False
+            work.withdrawn = True  # the backend still reports the loss of its worker
+            return True
+        if self._in_flight.pop(work.call_id, None) is None:
+            return False
+        self.room(1)
+        return True
+
+    def _kill(self, work: Work, item: int | None) -> bool:
+        if not self.settings.capabilities.kills_running_task:
+            return False
+        return self.engine.revoke(work.call_id, running=True, item=item) and work.call_id in self._in_flight
+
+    def _overran(self, call_id: int, item: int, limit: float) -> bool:
+        work = self._in_flight.get(call_id)
+        if work is None or work.withdrawn:
+            return True
+        work.overrun = (item, limit)
+        if self.engine.revoke(call_id, running=True, item=item):
+            return True
+        work.overrun = None
+        return False
+
+    def begun(self, call_id: int) -> Begun | None:
+        """Read the mark of a call in flight."""
+        work = self._in_flight.get(call_id)
+        if work is None:
+            return None
+        return work.mark or self.engine.begun(call_id)
+
+    # ---- the Host of the backend ------------------------------------------------------------------------------
+
+    def replied(self, call_id: int, payload: bytes | memoryview, buffers: Buffers = ()) -> None:
+        work = self._in_flight.get(call_id)
+        if work is None:
+            self._stray(call_id, "replied")
+            return
+        if work.withdrawn:  # cancelled while it ran, and it was quicker than the kill
+            self._in_flight.pop(call_id, None)
+            self.finished(work)
+            return
+        try:
+            complete = work.replied(payload, buffers)
+        except Exception as error:  # noqa: BLE001 - a reply that is not ours must not end the backend's thread
+            complete = True
+            work.failed(BackendBrokenError(f"unreadable reply to call {call_id}: {error!r}", backend=self.backend))
+        if complete and self._in_flight.get(call_id) is work:
+            self._in_flight.pop(call_id, None)
+
+    def answered_here(self, call_id: int, work: Any, outcome: Any) -> None:
+        """Take the outcome of a task that ran in a thread of this process."""
+        if self._in_flight.pop(call_id, None) is not None:
+            work.settle(outcome)
+
+    def lost(self, call_id: int, loss: Loss) -> None:
+        work = self._in_flight.pop(call_id, None)
+        if work is None:
+            self._stray(call_id, "lost")
+        else:
+            work.lost(loss)
+
+    def _stray(self, call_id: int, what: str) -> None:
+        if self.error is None and not self._stop_once.locked():
+            _log.error("parapluie: backend %r %s call %d, which nobody waits for; dropped", self.backend, what, call_id)
+
+    def began(self, call_id: int, *, item: int = 0, at: float | None = None) -> None:
+        work = self._in_flight.get(call_id)
+        if work is not None:
+            work.mark = Begun(item, time.monotonic() if at is None else at)
+
+    def room(self, n: int = 1, /) -> None:
+        self._hint = max(1, n)
+        self._rooms += 1
+        if self._waiting:
+            self.pump()
+
+    def started(self) -> None:
+        self._failed_starts = 0
+
+    def start_failed(self, why: str, cause: BaseException | None = None) -> None:
+        with self._counting:
+            self._failed_starts += 1
+            tries = self._failed_starts
+        if tries >= _START_TRIES:
+            self._broken_start(why, cause, tries)
+
+    def _broken_start(self, why: str, cause: BaseException | None, tries: int) -> None:
+        error = WorkerInitError(self.backend, why, tries=tries)
+        error.__cause__ = cause
+        self.broken(error)
+
+    def refused(self, work: Work, sealed: memoryview) -> None:
+        """Take the answer of a worker whose initializer had failed: the call did not begin."""
+        cause = open_error(pickle.loads(sealed))
+        self.start_failed(f"the initializer raised {worker.describe(cause)}", cause)
+        if self.error is None:
+            self.again(work, None)
+
+    def prepare(self) -> bool:
+        initializer = self.settings.initializer
+        if initializer is None or self.error is not None:
+            return self.error is None
+        try:
+            initializer(*self.settings.initargs)
+        except BaseException as error:  # noqa: BLE001 - an initializer may raise anything
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            self._broken_start(f"the initializer raised {worker.describe(error)}", error, 1)
+            return False
+        return True
+
+    def broken(self, error: BaseException) -> None:
+        if not isinstance(error, BackendBrokenError | WorkerInitError):
+            cause, error = error, BackendBrokenError(
+                f"backend {self.backend!r} broke: {worker.describe(error)}", backend=self.backend
+            )
+            error.__cause__ = cause
+        if self.error is None:
+            self.error = error
+        for run in list(self.maps.values()):
+            run.cancel()
+        for work in list(self._open.values()):
+            self._queued.pop(work.id, None)
+            work.failed(self.error)
+        self._request_stop(Stop(self.shutdown.grace, kill=True))
+
+    # ---- the end ----------------------------------------------------------------------------------------------
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Add to the statistics."""
+        with self._counting:
+            self._counts[what] += n
+
+    def finished(self, work: Work) -> None:
+        """Note that work is over."""
+        self._open.pop(work.id, None)
+        if self.closing and not self._open:
+            self._check_drained()
+
+    def map_fed(self, run: MapRun) -> None:
+        """Note that a `map` has read its input to the end, or will read no more of it."""
+        self.maps.pop(id(run), None)
+        if self.closing and not self._open:
+            self._check_drained()
+
+    def close(self, *, wait: bool = True, cancel: bool = False, hurry: bool = False) -> None:
+        """Shut down: drain or cancel, then stop the engine.
+
+        Args:
+            wait: return when everything has ended.
+            cancel: cancel what has not begun; what runs is awaited.
+            hurry: what runs gets the grace period only.
+        """
+        if self._owner != os.getpid():
+            return  # a forked child holds a copy: the workers are not its own
+        self.closing = True
+        if cancel or hurry:
+            self._cancel_all()
+        for run in list(self.maps.values()):
+            run.drain(wait=wait)
+        if hurry:
+            self._request_stop(Stop(self.shutdown.grace))
+        else:
+            self._check_drained()
+        if wait:
+            self._wait_closed()
+
+    def close_soon(self) -> None:
+        """Shut down without waiting, from a finalizer: nothing here may run in it."""
+        if self.clock is None:
+            self.close(wait=False)
+        else:
+            self.clock.post(lambda: self.close(wait=False))
+
+    def _wait_closed(self) -> None:
+        if self.clock is not None and threading.current_thread() is self.clock.thread:
+            return
+        try:
+            self._closed.wait()
+        except BaseException:
+            if self._stop_once.locked():  # already told to stop: a second Ctrl-C
+                self.engine.stop(Stop(0.0, kill=True))
+            else:
+                self._cancel_all()
+                self._request_stop(Stop(self.shutdown.grace))
+            self._closed.wait()
+            raise
+
+    def _cancel_all(self) -> None:
+        for run in list(self.maps.values()):
+            run.cancel()
+        for work in reversed(list(self._open.values())):
+            work.cancel()
+
+    def _check_drained(self) -> None:
+        if not self._open and not self.maps:
+            self._request_stop(Stop(self.shutdown.grace))
+
+    def _request_stop(self, stop: Stop) -> None:
+        if not self._stop_once.acquire(blocking=False):
+            return
+        self.closing = True
+        if self.clock is None:
+            self._stop(stop)
+        else:
+            self.clock.post(self._stop, stop)
+
+    def _stop(self, stop: Stop) -> None:
+        try:
+            self.engine.stop(stop)
+        except Exception as error:
+            _log.exception("parapluie: backend %r failed to stop", self.backend)
+            self.error = self.error or BackendBrokenError(f"could not stop: {error!r}", backend=self.backend)
+        for work in list(self._open.values()):
+            self._queued.pop(work.id, None)
+            work.failed(self.error or BackendBrokenError("stopped before the task could run", backend=self.backend))
+        if self._shared is not None:
+            self._shared.close()
+        _live.discard(self)
+        self._closed.set()
+        if self.clock is not None:
+            self.clock.stop()
+
+    def shared(self) -> Shared:
+        """Return the factories of shared state: the backend's own, or one for this executor."""
+        with self._counting:
+            if self._shared is None:
+                from parapluie.sharing.state import LocalShared, ServerShared
+
+                own = getattr(self.engine, "shared", None)
+                self._shared = own or (ServerShared(self.context) if self.isolated else LocalShared())
+        return self._shared
+
+    def stats(self) -> Stats:
+        """Return a snapshot; the figures are read one after another while work goes on."""
+        in_flight = list(self._in_flight)
+        counts = dict(self._counts)
+        running = sum(self.begun(call_id) is not None for call_id in in_flight)
+        unfinished = sum(work.open_items() for work in list(self._open.values()))
+        done = counts["submitted"] - unfinished - counts["failed"] - counts["cancelled"]
+        return Stats(
+            workers=len(self.engine.workers()),
+            queued=max(0, unfinished - running),
+            running=running,
+            done=max(0, done),
+            failed=counts["failed"],
+            cancelled=counts["cancelled"],
+            retried=counts["retried"],
+            lost=counts["lost"],
+        )
+
+
+def _close_all() -> None:
+    """Wait at interpreter exit for what was submitted, as the standard executors do."""
+    for dispatcher in list(_live):
+        dispatcher.close(wait=True)
+
+
+# multiprocessing ends its children in an atexit handler of its own; handlers run last in, first out, so ours, which
+# lets them end in order, has to be registered after it.
+atexit.register(_close_all)

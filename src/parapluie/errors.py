@@ -1,0 +1,261 @@
+"""Every exception of parapluie.
+
+    ParapluieError
+    ├── ConfigError                  (ValueError)       a setting that cannot be honoured
+    │   ├── UnknownBackendError      (LookupError)
+    │   └── CapabilityError                             the backend cannot do what was asked
+    ├── PluginError                                     a plugin that cannot be used
+    ├── ExecutorShutdownError        (RuntimeError)     submit after shutdown
+    ├── BackendError                                    the engine as a whole
+    │   ├── BackendBrokenError       (BrokenProcessPool)
+    │   └── WorkerInitError          (BrokenProcessPool)
+    └── TaskError                                       one task; carries `task_id`
+        ├── TaskPicklingError        (PicklingError)    cannot be sent: raised by preflight
+        ├── TaskUnpicklingError      (BrokenProcessPool, UnpicklingError)   not readable in the worker
+        ├── ResultPicklingError      (PicklingError)    the worker could not send the result
+        ├── ResultUnpicklingError    (BrokenProcessPool, UnpicklingError)   not readable here
+        ├── WorkerLostError          (BrokenProcessPool)
+        ├── TaskTimeoutError         (TimeoutError)
+        └── RemoteError                                 stands in for an exception that cannot travel
+
+The second bases are what callers of the standard library already catch. Constructors take facts, build the
+sentence, and keep the facts as attributes; every exception here survives a pickle round trip with them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+
+def _rebuild(cls: type[ParapluieError], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ParapluieError:
+    return cls(*args, **kwargs)
+
+
+class ParapluieError(Exception):
+    """The root of every exception that parapluie raises of its own."""
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> ParapluieError:
+        self = super().__new__(cls, *args)
+        self._made_with = (args, kwargs)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: value for name, value in self.__dict__.items() if name != "_made_with"}
+        return _rebuild, (type(self), *self._made_with), state
+
+
+class ConfigError(ParapluieError, ValueError):
+    """A setting is unknown, of the wrong type, out of range, or contradicts another one."""
+
+
+class UnknownBackendError(ConfigError, LookupError):
+    """No backend of that name is registered.
+
+    Attributes: name, available (sorted names), suggestion (the nearest name or None).
+    """
+
+    def __init__(self, name: str, *, available: tuple[str, ...] = (), suggestion: str | None = None) -> None:
+        self.name, self.available, self.suggestion = name, available, suggestion
+        hint = f". Did you mean {suggestion!r}?" if suggestion else ""
+        super().__init__(f"unknown backend {name!r}; available: {', '.join(available)}{hint}")
+
+
+class CapabilityError(ConfigError):
+    """The chosen backend cannot honour a setting.
+
+    Attributes: backend, setting (as it was asked for), able (names of backends that can).
+    """
+
+    def __init__(self, backend: str, setting: str, why: str, *, able: tuple[str, ...] = ()) -> None:
+        self.backend, self.setting, self.able = backend, setting, able
+        hint = f"; backends that can: {', '.join(able)}" if able else ""
+        super().__init__(f"backend {backend!r} cannot honour {setting}: {why}{hint}")
+
+
+class PluginError(ParapluieError):
+    """A plugin failed to load, offered something invalid, or clashes with another one.
+
+    Attributes: plugin, distribution (name and version, or None), hook (or None).
+    """
+
+    def __init__(
+        self, message: str, *, plugin: str | None = None, distribution: str | None = None, hook: str | None = None
+    ) -> None:
+        self.plugin, self.distribution, self.hook = plugin, distribution, hook
+        super().__init__(message)
+
+
+class ExecutorShutdownError(ParapluieError, RuntimeError):
+    """Work was handed to an executor that has been shut down."""
+
+    def __init__(self, backend: str | None = None, when: str = "after shutdown") -> None:
+        self.backend = backend
+        super().__init__(f"cannot schedule new futures {when} (executor on backend {backend!r})")
+
+
+class BackendError(ParapluieError):
+    """The engine failed as a whole. Attribute: backend."""
+
+    def __init__(self, message: str, *, backend: str | None = None) -> None:
+        self.backend = backend
+        super().__init__(message)
+
+
+class BackendBrokenError(BackendError, BrokenProcessPool):
+    """The engine is gone and cannot be rebuilt; pending tasks end with this."""
+
+
+class WorkerInitError(BackendError, BrokenProcessPool):
+    """Workers could not start: the initializer raised, died, or outlasted `start_timeout`.
+
+    After the tries are spent every pending future gets it, and `submit` raises it. What the initializer raised
+    is the `__cause__`, with the worker's traceback.
+    """
+
+    def __init__(self, backend: str, why: str, *, tries: int = 1) -> None:
+        self.tries = tries
+        super().__init__(
+            f"workers of backend {backend!r} could not start after {tries} {'try' if tries == 1 else 'tries'}: {why}",
+            backend=backend,
+        )
+
+
+class TaskError(ParapluieError):
+    """One task failed for a reason of ours, not because it raised. Attribute: task_id."""
+
+    task_id: int | str | None = None
+
+
+class TaskPicklingError(TaskError, pickle.PicklingError):
+    """A task cannot be sent to a worker.
+
+    Attributes: task_id, backend, path (as `args[1].client._lock`), found (the type there), where (submission place).
+    """
+
+    def __init__(
+        self,
+        task_id: int | str | None,
+        backend: str,
+        problem: str,
+        *,
+        path: str | None = None,
+        found: str | None = None,
+        where: str | None = None,
+    ) -> None:
+        self.task_id, self.backend, self.path, self.found, self.where = task_id, backend, path, found, where
+        place = f"; submitted at {where}" if where else ""
+        super().__init__(f"task {task_id} cannot be sent to backend {backend!r}: {problem}{place}")
+
+
+class TaskUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError):
+    """The worker could not read a task back: an import that fails there, or an object that raises."""
+
+    def __init__(self, task_id: int | str | None, problem: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"task {task_id} could not be read back in the worker: {problem}")
+
+
+class ResultPicklingError(TaskError, pickle.PicklingError):
+    """A task ran, and what it returned cannot be sent back.
+
+    Attributes: task_id, path (as `result.rows[3]`), found (the type there).
+    """
+
+    def __init__(
+        self, task_id: int | str | None, problem: str, *, path: str | None = None, found: str | None = None
+    ) -> None:
+        self.task_id, self.path, self.found = task_id, path, found
+        super().__init__(f"the result of task {task_id} cannot be sent back: {problem}")
+
+
+class ResultUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError):
+    """A task ran and its result arrived, but reading it back failed in this process."""
+
+    def __init__(self, task_id: int | str | None, problem: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"the result of task {task_id} arrived and could not be read back: {problem}")
+
+
+def exit_reason(exit_code: int | None) -> str:
+    """Say in words how a process ended: by which signal, or with which exit code."""
+    if exit_code is None:
+        return "died"
+    if exit_code < 0:
+        try:
+            return f"was killed by {signal.Signals(-exit_code).name}"
+        except ValueError:
+            return f"was killed by signal {-exit_code}"
+    if exit_code > 0x7FFFFFFF:  # an NTSTATUS: Windows reports crashes so
+        return f"ended with NTSTATUS 0x{exit_code:08X}"
+    return f"ended with exit code {exit_code}"
+
+
+class WorkerLostError(TaskError, BrokenProcessPool):
+    """The worker died while it ran the task, or may have run it.
+
+    Attributes: task_id, attempt, backend, worker, pid, exit_code (negative: minus the signal), began (None: unknown).
+    """
+
+    def __init__(
+        self,
+        task_id: int | str | None,
+        *,
+        attempt: int = 1,
+        backend: str | None = None,
+        worker: str | None = None,
+        pid: int | None = None,
+        exit_code: int | None = None,
+        began: bool | None = True,
+        why: str = "",
+    ) -> None:
+        self.task_id, self.attempt, self.backend = task_id, attempt, backend
+        self.worker, self.pid, self.exit_code, self.began = worker, pid, exit_code, began
+        who = f"worker {worker}" if worker else "the worker"
+        who += f" (pid {pid})" if pid else ""
+        doing = "while running it" if began else "while it may have been running it"
+        extra = f"; {why}" if why else ""
+        super().__init__(
+            f"task {task_id} (attempt {attempt}) was lost: {who} of backend {backend!r} "
+            f"{exit_reason(exit_code)} {doing}{extra}"
+        )
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """An attempt ran longer than `task_timeout`, and its worker was killed.
+
+    Attributes: task_id, attempt, limit (seconds).
+    """
+
+    def __init__(self, task_id: int | str | None, *, limit: float, attempt: int = 1, backend: str | None = None) -> None:
+        self.task_id, self.limit, self.attempt, self.backend = task_id, limit, attempt, backend
+        super().__init__(
+            f"task {task_id} (attempt {attempt}) ran longer than task_timeout={limit:g} seconds on backend "
+            f"{backend!r}; its worker was killed"
+        )
+
+
+class RemoteError(TaskError):
+    """Stands in for an exception of a task that cannot travel, or not be rebuilt.
+
+    Attributes: task_id, type_name (with its module), text (its str()), why (what stopped it).
+    """
+
+    def __init__(self, type_name: str, text: str, why: str, *, task_id: int | str | None = None) -> None:
+        self.type_name, self.text, self.why, self.task_id = type_name, text, why, task_id
+        super().__init__(f"{type_name}: {text} (the exception itself could not travel: {why})")
+
+
+class RemoteTraceback(Exception):
+    """The traceback of a worker, as text; the `__cause__` of an exception that came from one. Attribute: tb."""
+
+    def __init__(self, tb: str) -> None:
+        self.tb = tb
+        super().__init__(tb)
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.tb}"""'

@@ -1,0 +1,55 @@
+"""The future of a task: the standard one, and what that cannot say."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from parapluie.work import Task
+
+T = TypeVar("T")
+
+
+class Future(concurrent.futures.Future[T]):
+    """A `concurrent.futures.Future` that knows its task.
+
+    The base state stays pending until the task's answer; `running()` reads the mark that the worker makes when it
+    begins.
+
+    Attributes:
+        task_id: the task's number in its executor, or `name-number` if the executor was named by `with_options`.
+        attempts: attempts begun so far; 1 for a task that was not repeated.
+        worker: the worker that ran the last attempt that was answered, as `process-4711` (backend and process id),
+            or None while there is none.
+    """
+
+    task_id: int | str | None
+    attempts: int
+    worker: str | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._task: Task | None = None  # until the answer; set by the task, cleared by whoever answers
+        self.task_id = None
+        self.attempts = 0
+        self.worker = None
+
+    def running(self) -> bool:
+        """Say whether a worker has begun the task and not ended it yet."""
+        task = self._task
+        return (task is not None and task.running()) or super().running()
+
+    def cancel(self, *, running: bool = False) -> bool:
+        """Withdraw the task; True means that it will never run (again), and that the future is cancelled.
+
+        Args:
+            running: end a task that has begun too, by killing its worker, where the backend can.
+
+        Thread safety: any thread; from a signal handler or finalizer it may answer False for a task that was just
+        being dispatched.
+        """
+        task = self._task
+        if task is None or self.done():
+            return super().cancel()
+        return task.cancel(running=running) or self.cancelled()

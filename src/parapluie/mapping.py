@@ -1,0 +1,423 @@
+"""The lazy map: reads its input as results are taken, streams its output, and still does all its work.
+
+    input ─ feed ─▶ chunk ─▶ dispatcher … replies ─▶ chunk.results ─▶ the consumer's iterator
+            ▲ within the window                           │
+            └────────────── progress ─────────────────────┘
+
+`MapRun` is the work and outlives the iterator: dropped before it was advanced, it is run to its end and its results are
+dropped; advanced and then dropped, it is cancelled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from parapluie import worker
+from parapluie.backend import CallOptions
+from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges
+from parapluie.errors import TaskPicklingError
+from parapluie.replies import Failure
+
+if TYPE_CHECKING:
+    from parapluie.dispatch import Dispatcher
+    from parapluie.policies.retry import Retry
+
+Dumps = Callable[[object, Callable[[Any], object]], bytes]
+
+
+class Outcome(NamedTuple):
+    """One item's fate, as `map(on_error="collect")` yields it.
+
+    Attributes: index (of the item in the input), value (None if it failed), error (None if it did not), attempts,
+    seconds (that the item ran in its last attempt; an even share where several ran together).
+    """
+
+    index: int
+    value: Any
+    error: BaseException | None
+    attempts: int
+    seconds: float
+
+
+class Window:
+    """How far a map reads ahead of its consumer."""
+
+    ITEMS = 1024  # at least so many results may wait, so that one slow item does not idle the other workers,
+    BYTES = 4 * 1024 * 1024  # unless they are large
+
+    def __init__(self, max_workers: int, buffersize: int | None) -> None:
+        self._buffersize = buffersize
+        self._chunks = 2 * max_workers + 2
+        self.items = self.chunks = self.bytes = self.unanswered = 0  # read and not taken by the consumer
+
+    def limit(self, wanted: int) -> int:
+        """Return how many items may be read now, at most wanted."""
+        if self._buffersize is not None:
+            return min(wanted, self._buffersize - self.items)
+        if self.unanswered >= self._chunks:
+            return 0
+        if self.chunks >= self._chunks and (self.items >= self.ITEMS or self.bytes >= self.BYTES):
+            return 0
+        return wanted
+
+    def limit_in_flight(self, wanted: int) -> int:
+        """Return the same where results are kept, or dropped, however many they are."""
+        return wanted if self.unanswered < self._chunks else 0
+
+
+class MapRun:
+    """The work of one `map`.
+
+    Attributes:
+        exhausted: nothing more will be read; chunks: read and not taken, in input order; advanced: the consumer has
+            asked for a result; source_error: what the input raised, to be passed on after what it gave before.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        function: Callable[..., Any],
+        iterables: Sequence[Iterable[Any]],
+        *,
+        dumps: Dumps,
+        explain: Callable[[Any, BaseException, str], TaskPicklingError],
+        options: CallOptions,
+        retry: Retry | None,
+        name: str | None,
+        chunksize: int | None,
+        buffersize: int | None,
+    ) -> None:
+        self.dispatcher, self.function, self.options, self.retry = dispatcher, function, options, retry
+        number = next(dispatcher.numbers)
+        self.name = f"{name}-{number}" if name else str(number)
+        self.sizer = Sizer(chunksize)
+        self.window = Window(dispatcher.max_workers, buffersize)
+        self.chunks: deque[Chunk] = deque()
+        self.ready: deque[Chunk] = deque()  # complete, in the order in which they became so
+        self.advanced = self.exhausted = self.dropped = self.timed = False
+        self.source_error: BaseException | None = None
+        self._source = zip(*iterables, strict=False)
+        self._count = 0  # items read
+        self._dumps, self._explain = dumps, explain
+        self._function_pickle = b""
+        self._function_failure: BaseException | None = None
+        if dispatcher.isolated:
+            self._dump_function()
+        self._changed = threading.Condition()  # notified when a chunk has made progress; guards the window's figures
+        self._feeding = threading.Lock()  # one reader of the input at a time; never waited for
+        dispatcher.maps[id(self)] = self
+
+    def _dump_function(self) -> None:
+        buffers: list[Any] = []
+        try:
+            self._function_pickle = self._dumps(self.function, buffers.append)
+            if buffers:  # it carries arrays: they stay in band, since each chunk brings buffers of its own
+                self._function_pickle = self._dumps(self.function, lambda _buffer: True)
+        except Exception as error:  # noqa: BLE001 - whatever pickling raised is what each item ends with
+            self._function_failure = self._explain(self.function, error, self.name)
+
+    # ---- reading the input ------------------------------------------------------------------------------------
+
+    def feed(self, *, keep: bool = False) -> None:
+        """Read items and submit them, as far as the window goes; with keep, as far as the workers go."""
+        while not self.exhausted and self._feeding.acquire(blocking=False):
+            try:
+                limit = self.window.limit_in_flight if keep else self.window.limit
+                wanted = limit(self.sizer.next())
+                if wanted < 1:
+                    return
+                self._read(wanted)
+            finally:
+                self._feeding.release()
+
+    def _read(self, wanted: int) -> None:
+        rows: list[tuple[Any, ...]] = []
+        try:
+            rows.extend(islice(self._source, wanted))
+        except Exception as error:  # noqa: BLE001 - the input's own error is the consumer's, after what came before it
+            self.source_error = error
+        if rows and not self.exhausted:
+            self._launch(rows)
+        if len(rows) < wanted:
+            self._end()
+
+    def _launch(self, rows: list[tuple[Any, ...]]) -> None:
+        chunk = Chunk(self, self._count, len(rows))
+        self._count += len(rows)
+        failures = self._pack(chunk, rows)
+        with self._changed:
+            self.window.items += chunk.count
+            self.window.chunks += 1
+            self.window.bytes += chunk.size
+            self.window.unanswered += 1
+            self.chunks.append(chunk)
+        select = None
+        if failures:
+            good = [item for item in range(chunk.count) if item not in failures]
+            select = as_ranges(good)
+        part = ChunkPart(chunk, select) if select != () else None
+        for item, error in failures.items():
+            self.dispatcher.count("submitted")
+            self.dispatcher.count("failed")
+            chunk.settle(item, (Failure(error),), failures=True)
+        if part is not None:
+            try:
+                self.dispatcher.submit(part, part.left, late=True)
+            except Exception as error:  # noqa: BLE001 - shut down or broken: the items say so
+                part.failed(error)
+
+    def _pack(self, chunk: Chunk, rows: list[tuple[Any, ...]]) -> dict[int, BaseException]:
+        """Pickle the rows into the chunk; return the failures of those that cannot be."""
+        if not self.dispatcher.isolated:
+            chunk.rows = rows
+            return {}
+        if self._function_failure is not None:
+            return dict.fromkeys(range(len(rows)), self._function_failure)
+        failures: dict[int, BaseException] = {}
+        columns = list(zip(*rows, strict=True))
+        if all(worker.PLAIN.issuperset(map(type, column)) for column in columns):
+            form, body = worker.COLUMNS, self._dumps(columns, lambda _buffer: True)
+        else:
+            form, body = worker.ROWS, self._pack_rows(chunk, rows, failures)
+        function = self._function_pickle
+        chunk.payload = b"".join((worker.CHUNK.pack(form, len(function)), function, body))
+        chunk.size = len(body) + sum(memoryview(buffer).nbytes for buffer in chunk.buffers)
+        self.sizer.note_bytes(len(rows), chunk.size)
+        return failures
+
+    def _pack_rows(self, chunk: Chunk, rows: list[tuple[Any, ...]], failures: dict[int, BaseException]) -> bytes:
+        packed: list[tuple[bytes, int, int]] = []
+        buffers: list[Any] = []
+        for item, row in enumerate(rows):
+            first = len(buffers)
+            try:
+                data = self._dumps(row, buffers.append)
+            except Exception as error:  # noqa: BLE001 - it is this item's failure, and no other's
+                failures[item] = self._explain(row, error, chunk.item_id(item))
+                data = b""
+                del buffers[first:]
+            packed.append((data, first, len(buffers)))
+        chunk.buffers = tuple(buffers)
+        return self._dumps(packed, lambda _buffer: True)
+
+    def _end(self) -> None:
+        self.exhausted = True
+        self._source = zip()
+        self.dispatcher.map_fed(self)
+        with self._changed:
+            self._changed.notify_all()
+
+    # ---- progress ---------------------------------------------------------------------------------------------
+
+    def progress(self, chunk: Chunk) -> None:
+        """Note that items of a chunk were answered; called by the chunk, in any thread."""
+        with self._changed:
+            if not chunk.left:
+                self.window.unanswered -= 1
+                self.ready.append(chunk)
+                if self.dropped:
+                    self._forget(chunk)
+            self._changed.notify_all()
+
+    def note_seconds(self, chunk: Chunk, first: int, items: int, seconds: float) -> None:
+        """Learn from a reply how long items take."""
+        self.sizer.note_seconds(items, seconds)
+        if self.timed:
+            for item in range(first, first + items):
+                chunk.seconds[item] = seconds / items
+
+    def wait(self, done: Callable[[], bool], deadline: float | None) -> None:
+        """Wait until done() or some progress; TimeoutError if the deadline has passed."""
+        with self._changed:
+            if done():
+                return
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"map was not done in time: {self._count - self.window.items} results were taken")
+            self._changed.wait(left)
+
+    def taken(self, chunk: Chunk) -> None:
+        """Note that the consumer is through with a chunk."""
+        with self._changed:
+            self._forget(chunk)
+
+    def _forget(self, chunk: Chunk) -> None:
+        self.window.items -= chunk.count
+        self.window.chunks -= 1
+        self.window.bytes -= chunk.size
+        chunk.results.clear()
+        for chunks in (self.chunks, self.ready):
+            if chunk in chunks:
+                chunks.remove(chunk)
+
+    # ---- the end ----------------------------------------------------------------------------------------------
+
+    def drop(self) -> None:
+        """Go on without a consumer: results are dropped from now on."""
+        with self._changed:
+            self.dropped = True
+            for chunk in [chunk for chunk in self.chunks if not chunk.left]:
+                self._forget(chunk)
+        self.drain(wait=self.dispatcher.clock is None)
+
+    def drain(self, *, wait: bool) -> None:
+        """Read the input to its end, in this thread or in one of its own."""
+        if wait:
+            self._run_to_end()
+        elif not self.exhausted:
+            try:
+                threading.Thread(target=self._run_to_end, name=f"parapluie-map-{self.name}", daemon=True).start()
+            except RuntimeError:  # the interpreter is ending: the exit handler drains in its own thread
+                return
+
+    def _run_to_end(self) -> None:
+        while not self.exhausted:
+            self.feed(keep=True)
+            if self.exhausted:
+                return
+            self.wait(lambda: self.exhausted or self.window.limit_in_flight(1) > 0, None)
+
+    def cancel(self) -> None:
+        """Read nothing more and withdraw what has not begun."""
+        self._end()
+        for work in reversed(self.dispatcher.works_of(self)):
+            work.cancel()
+
+
+class MapIterator(Iterator[Any]):
+    """What `Executor.map` returns.
+
+    Iterating hands out a generator, which the loop then drives without us in between. Not for several threads at once.
+    """
+
+    def __init__(self, run: MapRun, results: Generator[Any, None, None], lease: object) -> None:
+        self._run, self._results = run, results
+        self._handed = False
+        self._lease = lease  # keeps the executor from being closed as long as somebody may take results
+
+    def __iter__(self) -> Iterator[Any]:
+        self._handed = True
+        return self._results
+
+    def __next__(self) -> Any:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Cancel what has not begun; no results are to be had any more."""
+        self._results.close()
+        self._run.advanced = True
+        self._run.cancel()
+
+    def __del__(self) -> None:
+        run = self._run
+        if not self._handed and not run.advanced:
+            # Nobody will ever look at the results, but the work was asked for. Not in a finalizer's thread, though.
+            if run.dispatcher.clock is None:
+                run.drop()
+            else:
+                run.dispatcher.clock.post(run.drop)
+
+
+def results_of(
+    run: MapRun, *, ordered: bool, on_error: str, timeout: float | None, lease: object
+) -> Generator[Any, None, None]:
+    """Yield a map's results and feed it on the way."""
+    deadline = None if timeout is None else monotonic() + timeout
+    return _results(run, ordered=ordered, on_error=on_error, deadline=deadline, lease=lease)
+
+
+def _results(
+    run: MapRun, *, ordered: bool, on_error: str, deadline: float | None, lease: object
+) -> Generator[Any, None, None]:
+    run.advanced = True
+    try:
+        while (chunk := _next_chunk(run, deadline, ordered=ordered)) is not None:
+            if not ordered or (chunk.left == 0 and not chunk.failures and on_error != "collect"):
+                yield from _values_of(chunk, on_error)
+            else:
+                yield from _stream(run, chunk, on_error, deadline)
+            run.taken(chunk)
+            chunk = None
+        if run.source_error is not None:
+            raise run.source_error
+    finally:
+        del lease
+        if not run.exhausted or run.chunks:
+            if run.dispatcher.clock is None:
+                run.cancel()
+            else:
+                run.dispatcher.clock.post(run.cancel)
+
+
+def _next_chunk(run: MapRun, deadline: float | None, *, ordered: bool) -> Chunk | None:
+    """Return the next chunk to yield from; None after the last."""
+    while True:
+        run.feed()
+        if ordered and run.chunks:
+            return run.chunks[0]
+        if not ordered and run.ready:
+            return run.ready[0]
+        if run.exhausted and not run.chunks:
+            return None
+        run.wait(lambda: bool(run.ready if not ordered else run.chunks) or run.exhausted and not run.chunks, deadline)
+
+
+def _values_of(chunk: Chunk, on_error: str) -> Iterator[Any]:
+    """Yield a complete chunk's results; no reference to a result stays behind."""
+    results = chunk.results
+    if not chunk.failures and on_error != "collect":
+        results.reverse()
+        while results:
+            yield results.pop()
+    else:
+        for item in range(chunk.count):
+            yield from _one(chunk, item, on_error)
+
+
+def _stream(run: MapRun, chunk: Chunk, on_error: str, deadline: float | None) -> Iterator[Any]:
+    """Yield a chunk's results one by one as they come."""
+    results = chunk.results
+    for item in range(chunk.count):
+        while results[item] is MISSING:
+            run.feed()
+            run.wait(lambda item=item: results[item] is not MISSING, deadline)  # type: ignore[misc]
+        yield from _one(chunk, item, on_error)
+
+
+def _one(chunk: Chunk, item: int, on_error: str) -> Iterator[Any]:
+    """Yield what an item comes to, or raise it, or pass it over."""
+    results = chunk.results
+    failed = type(results[item]) is Failure
+    if on_error == "collect":
+        yield _outcome(chunk, item)
+    elif not failed:
+        yield _take(results, item)
+    elif on_error == "raise":
+        error = _take(results, item).error
+        try:
+            raise error
+        finally:
+            del error  # the traceback refers to this frame
+
+
+def _take(results: list[Any], item: int) -> Any:
+    value = results[item]
+    results[item] = None
+    return value
+
+
+def _outcome(chunk: Chunk, item: int) -> Outcome:
+    result = _take(chunk.results, item)
+    book = chunk.books.get(item)
+    seconds = chunk.seconds.get(item, 0.0)
+    if type(result) is Failure:
+        attempts = 1 if book is None else max(1, book.raised + book.lost)
+        return Outcome(chunk.first + item, None, result.error, attempts, seconds)
+    attempts = 1 if book is None else book.raised + book.lost + 1
+    return Outcome(chunk.first + item, result, None, attempts, seconds)
+

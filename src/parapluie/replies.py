@@ -1,0 +1,83 @@
+"""Opening replies: what the worker sealed becomes values and exceptions of this process, inside a guard."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from parapluie import worker
+from parapluie.errors import (
+    RemoteError,
+    RemoteTraceback,
+    ResultPicklingError,
+    ResultUnpicklingError,
+    TaskUnpicklingError,
+)
+
+TaskId = int | str | None
+
+
+class Failure(NamedTuple):
+    """An item's failure.
+
+    Attributes:
+        error: the exception for the caller.
+        raised: True if the task raised it, so that a retry policy's `on` decides about it.
+    """
+
+    error: BaseException
+    raised: bool = False
+
+
+def open_value(body: memoryview, buffers: Sequence[Any], task_id: TaskId) -> Any:
+    """Unpickle a result, or return the `Failure` that says why that cannot be."""
+    try:
+        return pickle.loads(body, buffers=buffers)
+    except BaseException as error:  # noqa: BLE001 - a result may raise, or exit, when read; it harms its own task only
+        failure = ResultUnpicklingError(task_id, worker.describe(error))
+        failure.__cause__ = error
+        return Failure(failure)
+
+
+def open_failure(kind: int, body: memoryview, task_id: TaskId) -> Failure:
+    """Open a segment that is not a value."""
+    if kind == worker.ERROR:
+        return Failure(open_error(pickle.loads(body), task_id), raised=True)
+    if kind == worker.UNSENDABLE:
+        problem, path, found = pickle.loads(body)
+        return Failure(ResultPicklingError(task_id, problem, path=path, found=found))
+    text = bytes(body).decode("utf-8", "replace")
+    problem, _, trace = text.partition("\n")
+    failure = TaskUnpicklingError(task_id, problem)
+    failure.__cause__ = RemoteTraceback(trace)
+    return Failure(failure)
+
+
+def open_error(sealed: tuple[Any, ...], task_id: TaskId = None) -> BaseException:
+    """Rebuild an exception that `worker.seal_error` sealed, with the worker's traceback as its cause."""
+    data, name, text, trace, why = sealed
+    error: BaseException | None = None
+    if data is not None:
+        try:
+            error = pickle.loads(data)
+        except BaseException as problem:  # noqa: BLE001 - it could be read back there and cannot here
+            why = worker.describe(problem)
+    if not isinstance(error, BaseException):
+        error = RemoteError(name, text, why, task_id=task_id)
+    error.__cause__ = RemoteTraceback(trace)
+    return error
+
+
+_NOTE = "parapluie: "
+
+
+def annotate(error: BaseException, text: str) -> None:
+    """Add a note of ours, in place of an earlier one: one exception object may end several attempts."""
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        notes[:] = [note for note in notes if not (isinstance(note, str) and note.startswith(_NOTE))]
+    try:
+        error.add_note(_NOTE + text)
+    except (TypeError, AttributeError):  # an exception that refuses attributes goes without
+        return

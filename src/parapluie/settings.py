@@ -1,0 +1,334 @@
+"""Validates what an executor is constructed with: everything that cannot be honoured is refused here."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import numbers
+import sys
+from multiprocessing.context import BaseContext
+from types import UnionType
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from parapluie import registry
+from parapluie.backend import Backend, BackendInfo, Capabilities, NoOptions
+from parapluie.builtin import SERIALIZERS
+from parapluie.cpus import usable_cpus
+from parapluie.errors import CapabilityError, ConfigError, PluginError
+from parapluie.words import did_you_mean
+from parapluie.worker import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+MOST_WORKERS = 100_000
+LONGEST = 4_000_000.0  # seconds, 46 days: what the locks of every platform can wait for
+PICKLE_CHECKS = ("auto", "raise")
+
+# The parameters of Executor that are not options of a backend: what a misspelt option may have been meant to be.
+PARAMETERS = (
+    "backend",
+    "max_workers",
+    "mp_context",
+    "start_method",
+    "initializer",
+    "initargs",
+    "max_tasks_per_child",
+    "retry",
+    "task_timeout",
+    "start_timeout",
+    "shutdown",
+    "pickle_check",
+    "serializer",
+)
+
+
+class Settings(NamedTuple):
+    """What an executor works with; every value is valid, and the backend can honour it.
+
+    Attributes:
+        options: an instance of the backend's options class.
+        context: for a backend that has no start methods to choose from, the platform's default one.
+        start_method: None where the backend has no such choice.
+    """
+
+    info: BackendInfo
+    capabilities: Capabilities
+    options: object
+    max_workers: int
+    context: BaseContext
+    start_method: str | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    max_tasks_per_child: int | None
+    task_timeout: float | None
+    start_timeout: float
+    pickle_check: str
+    serializer: str
+
+
+def resolve(
+    backend: str | Backend,
+    *,
+    max_workers: int | None = None,
+    mp_context: BaseContext | str | None = None,
+    start_method: str | None = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    max_tasks_per_child: int | None = None,
+    task_timeout: float | None = None,
+    start_timeout: float = 60.0,
+    pickle_check: str = "auto",
+    serializer: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Validate the parameters of an executor, together with the options of its backend.
+
+    Raises:
+        ConfigError: if a value is of the wrong type, out of range or unknown, or contradicts another one.
+        UnknownBackendError: if there is no such backend.
+        CapabilityError: if the backend cannot honour a setting.
+        PluginError: if the backend or the serialiser is a plugin's that is broken.
+        BackendError: if the class of the backend's options cannot be imported.
+    """
+    info, made = _find(backend, options or {})
+    capabilities = _capabilities(info, made)
+    method, context = _start_method(info, capabilities, mp_context, start_method)
+    if max_workers is None:
+        max_workers = 1 if capabilities.runs_in_caller else usable_cpus()
+    return Settings(
+        info=info,
+        capabilities=capabilities,
+        options=made,
+        max_workers=check_count("max_workers", max_workers, most=MOST_WORKERS),
+        context=context,
+        start_method=method,
+        initializer=_check_initializer(initializer, info, capabilities),
+        initargs=_check_initargs(initargs),
+        max_tasks_per_child=_check_recycling(max_tasks_per_child, info, capabilities, method),
+        task_timeout=check_task_timeout(task_timeout, info, capabilities),
+        start_timeout=check_seconds("start_timeout", start_timeout),
+        pickle_check=check_choice("pickle_check", pickle_check, PICKLE_CHECKS),
+        serializer=_check_serializer(serializer),
+    )
+
+
+def check_task_timeout(value: float | None, info: BackendInfo, capabilities: Capabilities) -> float | None:
+    """Return the limit as a float, or None; raise ConfigError, or CapabilityError if the backend cannot kill."""
+    if value is None:
+        return None
+    seconds = check_seconds("task_timeout", value)
+    _need(info, capabilities, "kills_running_task", f"task_timeout={value!r}", "it cannot stop a task that runs")
+    return seconds
+
+
+def check_count(name: str, value: object, *, most: int | None = None) -> int:
+    """Return value as an int if it is a positive integer, a bool being none; otherwise raise ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ConfigError(f"{name}={value!r} is not a positive integer")
+    count = int(value)
+    _check_range(name, value, above_zero=count > 0, in_reach=most is None or count <= most, most=most)
+    return count
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return value as a float if it is a number of seconds above zero; otherwise raise ConfigError."""
+    try:
+        seconds = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    except OverflowError:
+        seconds = math.inf
+    if math.isnan(seconds):
+        raise ConfigError(f"{name}={value!r} is not a positive number of seconds")
+    _check_range(name, value, above_zero=seconds > 0, in_reach=seconds <= LONGEST, most=f"{LONGEST:.0f} seconds")
+    return seconds
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return value if it is one of the allowed words; otherwise raise ConfigError."""
+    allowed = tuple(allowed)
+    if isinstance(value, str) and value in allowed:
+        return value
+    hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+    raise ConfigError(f"{name}={value!r} is not allowed; allowed: {', '.join(map(repr, allowed))}{hint}")
+
+
+def _check_range(name: str, value: object, *, above_zero: bool, in_reach: bool, most: object) -> None:
+    if not above_zero:
+        raise ConfigError(f"{name}={value!r} is out of range: {name} must be greater than 0")
+    if not in_reach:
+        raise ConfigError(f"{name}={value!r} is out of range: {name} must be at most {most}")
+
+
+def _find(backend: str | Backend, given: Mapping[str, Any]) -> tuple[BackendInfo, object]:
+    """Return the description and the options of a backend that is chosen by its name, or that exists already."""
+    if isinstance(backend, str):
+        info = registry.find(backend)
+        return info, _make_options(info, given)
+    if not isinstance(backend, Backend):
+        raise ConfigError(f"backend={backend!r} is neither the name of a backend nor a Backend")
+    if given:
+        raise ConfigError(f"options {dict(given)!r} came too late for {backend!r}, which is made with its own")
+    return registry.info_of(backend), NoOptions() if backend.options is None else backend.options
+
+
+def _need(info: BackendInfo, capabilities: Capabilities, fact: str, setting: str, why: str) -> None:
+    """Raise CapabilityError, with the names of backends that can, if the capability of that name is missing."""
+    if not getattr(capabilities, fact):
+        able = (other.name for other in registry.infos(scan=False) if _claims(other, fact))
+        raise CapabilityError(info.name, setting, why, able=tuple(able))
+
+
+def _claims(info: BackendInfo, fact: str) -> bool:
+    try:
+        return bool(getattr(_capabilities(info, None), fact))
+    except PluginError:
+        return False
+
+
+def _capabilities(info: BackendInfo, options: object) -> Capabilities:
+    try:
+        capabilities = info.capabilities(options)
+    except Exception as error:
+        raise PluginError(
+            f"the capabilities of backend {info.name!r} cannot be told: {describe(error)}", plugin=info.name
+        ) from error
+    if not isinstance(capabilities, Capabilities):
+        raise PluginError(
+            f"the capabilities of backend {info.name!r} are {capabilities!r}, not Capabilities", plugin=info.name
+        )
+    return capabilities
+
+
+def _start_method(
+    info: BackendInfo,
+    capabilities: Capabilities,
+    mp_context: BaseContext | str | None,
+    start_method: str | None,
+) -> tuple[str | None, BaseContext]:
+    """Return the start method, or None where the backend has none, and a context that has it."""
+    methods = capabilities.start_methods
+    for name, value in (("start_method", start_method), ("mp_context", mp_context)):
+        if value is None:
+            continue
+        _need(info, capabilities, "start_methods", f"{name}={value!r}", "it has no start methods to choose from")
+        if name == "start_method" or not isinstance(value, BaseContext):
+            check_choice(name, value, methods)
+    of_context: str | None
+    if isinstance(mp_context, BaseContext):
+        of_context = check_choice("the start method of mp_context", mp_context.get_start_method(), methods)
+    else:
+        of_context = mp_context
+    if start_method and of_context and start_method != of_context:
+        raise ConfigError(f"{start_method=} contradicts {mp_context=}, whose start method is {of_context!r}")
+    method = start_method or of_context or _default_start_method(methods)
+    context = mp_context if isinstance(mp_context, BaseContext) else multiprocessing.get_context(method)
+    return method if methods else None, context
+
+
+def _default_start_method(methods: tuple[str, ...]) -> str:
+    """Return the safe one: never fork, which copies locks that other threads hold."""
+    available = methods or tuple(multiprocessing.get_all_start_methods())
+    if sys.platform in ("win32", "darwin"):
+        wanted = "spawn"
+    else:
+        wanted = "forkserver" if "forkserver" in available else "spawn"
+    return wanted if wanted in available else available[0]
+
+
+def _check_initializer(
+    initializer: Callable[..., object] | None, info: BackendInfo, capabilities: Capabilities
+) -> Callable[..., object] | None:
+    if initializer is not None:
+        if not callable(initializer):
+            raise ConfigError(f"initializer={initializer!r} is not callable")
+        _need(info, capabilities, "initializer", f"initializer={initializer!r}", "its workers run none")
+    return initializer
+
+
+def _check_initargs(initargs: Iterable[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(initargs)
+    except TypeError as error:
+        raise ConfigError(f"initargs={initargs!r} is not iterable; allowed: the initializer's arguments") from error
+
+
+def _check_recycling(
+    value: int | None, info: BackendInfo, capabilities: Capabilities, method: str | None
+) -> int | None:
+    if value is None:
+        return None
+    count = check_count("max_tasks_per_child", value)
+    _need(info, capabilities, "max_tasks_per_child", f"max_tasks_per_child={value!r}", "it cannot replace a worker")
+    if method == "fork":  # refused as the standard executors do
+        raise ConfigError(
+            f"max_tasks_per_child={value!r} contradicts start method 'fork': new workers would be forked while "
+            "threads run, which can deadlock; allowed: 'spawn', 'forkserver'"
+        )
+    return count
+
+
+def _check_serializer(name: str) -> str:
+    if not isinstance(name, str):
+        raise ConfigError(f"serializer={name!r} is not the name of a serializer")
+    if name not in SERIALIZERS:
+        registry.serializer(name)
+    return name
+
+
+def _make_options(info: BackendInfo, given: Mapping[str, Any]) -> object:
+    if info.options is None:
+        _check_names(info, given, ())
+        return NoOptions()
+    import attrs
+
+    cls = registry.options_class(info)
+    if not attrs.has(cls):
+        raise PluginError(f"the options class {info.options} of backend {info.name!r} is not an attrs class")
+    fields = {field.alias: field for field in attrs.fields(cls) if field.init}
+    _check_names(info, given, tuple(fields))
+    lacking = [name for name, field in fields.items() if field.default is attrs.NOTHING and name not in given]
+    if lacking:
+        raise ConfigError(f"backend {info.name!r} needs the option {', '.join(map(repr, lacking))}")
+    types = _types(cls)
+    for name, value in given.items():
+        hint = types.get(fields[name].name, Any)
+        if not fields[name].converter and not _fits(value, hint):
+            raise ConfigError(f"{name}={value!r} (option of backend {info.name!r}) is not {_type_name(hint)}")
+    try:
+        return cls(**given)
+    except (TypeError, ValueError) as error:
+        # The validators of attrs put the attribute and its type into args, behind their sentence.
+        problem = error.args[0] if error.args else error
+        raise ConfigError(f"options {dict(given)!r} of backend {info.name!r} are refused: {problem}") from error
+
+
+def _check_names(info: BackendInfo, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in known:
+            has = f"; its options: {', '.join(sorted(known))}" if known else "; it has no options"
+            raise ConfigError(
+                f"unknown option {name}={given[name]!r} for backend {info.name!r}{has}"
+                f"{did_you_mean(name, (*known, *PARAMETERS))}"
+            )
+
+
+def _types(cls: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(cls)
+    except Exception:  # noqa: BLE001 - names that only a type checker imports: its validators have to do
+        return {}
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Tell whether a value is of an annotated type; of one that is not as simple as an int or a str, say yes."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint not in (bool, str, type(None)) or isinstance(value, hint)
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)

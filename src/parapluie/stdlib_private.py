@@ -1,0 +1,154 @@
+"""Every private thing of the standard library that the `pool` and `futures` backends and shared state touch.
+
+Each has a test in `tests/unit/test_stdlib_private.py` that fails when a new Python changes it.
+"""
+
+from __future__ import annotations
+
+import threading
+from multiprocessing.queues import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing.context import BaseContext
+    from multiprocessing.managers import BaseManager
+    from multiprocessing.pool import ApplyResult, Pool
+    from multiprocessing.process import BaseProcess
+
+
+class OneWayQueue(SimpleQueue[Any]):
+    """A queue with one process at each end, of which this process can close the end that is the worker's.
+
+    Pool and ProcessPoolExecutor keep both ends of every pipe open, so they never see the end of a dead worker's:
+    half a reply keeps them reading for ever, and half a call keeps them writing. With only one holder of each end the
+    kernel tells them. Touches `_reader` and `_writer`.
+    """
+
+    _reader: Any
+    _writer: Any
+
+    def __init__(self, *, ctx: BaseContext) -> None:
+        super().__init__(ctx=ctx)
+
+    def close_reader(self) -> None:
+        """Leave reading to the worker. Pool's clean-up polls the reader, and is told that nothing is there."""
+        self._reader.close()
+        self._reader = _NothingToRead()
+
+    def close_writer(self) -> None:
+        """Leave writing to the worker."""
+        self._writer.close()
+
+    def put(self, obj: object) -> None:
+        """Write, unless that is left to the worker: Pool's end marks for its own threads are then dropped.
+
+        The end of the pipe comes in their place.
+        """
+        if not self._writer.closed:
+            super().put(obj)
+
+
+class _NothingToRead:
+    """Stands where a closed reader was."""
+
+    def poll(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
+
+
+def worker_queues(args: Sequence[Any]) -> tuple[Any, Any]:
+    """Return, of the arguments of an engine's worker, the queue that the worker reads and the one that it writes.
+
+    They are the first two arguments of both `multiprocessing.pool.worker` and
+    `concurrent.futures.process._process_worker`.
+    """
+    return args[0], args[1]
+
+
+def close_reader(queue: Any) -> None:
+    """Close this process's read end of a queue that only the worker reads (`Queue._reader`)."""
+    if isinstance(queue, OneWayQueue):
+        queue.close_reader()
+    else:
+        queue._reader.close()
+
+
+def close_both_ends(queue: Any) -> None:
+    """Close a queue's pipe in this process, without what `Queue.close` does besides (`Queue._reader`, `._writer`)."""
+    queue._reader.close()
+    queue._writer.close()
+
+
+def pool_threads(pool: Pool) -> tuple[threading.Thread, ...]:
+    """Return the threads of a pool: the one that reads replies, then the other two.
+
+    `Pool.join` waits for them without a limit.
+    """
+    private: Any = pool
+    return private._result_handler, private._worker_handler, private._task_handler
+
+
+def give_up(result: ApplyResult[Any]) -> None:
+    """Answer a call that Pool still waits for (`ApplyResult._set`): with one open it never closes."""
+    private: Any = result
+    if not result.ready():
+        private._set(0, (False, EOFError("its worker is gone")))
+
+
+def forget_at_exit(pool: Pool) -> None:
+    """Keep a pool that cannot be ended from being ended again when it is collected (`Pool._terminate`)."""
+    private: Any = pool
+    private._terminate.cancel()
+
+
+def manager_thread(executor: ProcessPoolExecutor) -> threading.Thread | None:
+    """Return the thread of a ProcessPoolExecutor, which `shutdown(wait=True)` waits for without a limit."""
+    private: Any = executor
+    thread: threading.Thread | None = private._executor_manager_thread
+    return thread
+
+
+def allow_children() -> None:
+    """Let tasks start processes: Pool makes its workers daemons, which may not (`Process._config`)."""
+    from multiprocessing import current_process
+
+    private: Any = current_process()
+    private._config["daemon"] = False
+
+
+def interpreter_is_ending() -> bool:
+    """Return whether no thread can be started any more (`threading._SHUTTING_DOWN`, from before its exit hooks)."""
+    return bool(getattr(threading, "_SHUTTING_DOWN", False))
+
+
+def before_threads_end(function: Callable[[], None]) -> None:
+    """Call a function at interpreter exit, before concurrent.futures closes its executors (last in, first out).
+
+    An `atexit` handler comes too late for a ProcessPoolExecutor: it takes no calls any more
+    (`threading._register_atexit`).
+    """
+    register: Any = threading._register_atexit  # type: ignore[attr-defined]
+    register(function)
+
+
+def manager_process(manager: BaseManager) -> BaseProcess:
+    """Return the process of a manager's server (`BaseManager._process`), which `shutdown` talks to without a limit."""
+    private: Any = manager
+    process: BaseProcess = private._process
+    return process
+
+
+def make_temporary_directory() -> None:
+    """Have multiprocessing make its folder for sockets in this process, which removes it at exit.
+
+    Children inherit its name. A server that made one of its own would leave it behind when it is killed
+    (`multiprocessing.util.get_temp_dir`).
+    """
+    from multiprocessing import util
+
+    private: Any = util
+    private.get_temp_dir()

@@ -1,0 +1,276 @@
+"""What the dispatcher moves: `Work`, and its common kind, the `Task` behind one future."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from parapluie import worker
+from parapluie.backend import NO_OPTIONS, Begun, Call, CallOptions, Loss
+from parapluie.errors import TaskTimeoutError, WorkerLostError
+from parapluie.future import Future
+from parapluie.replies import Failure, annotate, open_failure, open_value
+
+if TYPE_CHECKING:
+    from parapluie.dispatch import Dispatcher
+    from parapluie.policies.retry import Attempts, Retry
+
+_VALUE_HEAD = worker.REPLY.size
+_BODY = worker.REPLY.size + worker.SEGMENT.size
+
+
+class Work:
+    """One thing to dispatch: a task, or a part of a chunk. It waits, is in flight, rests between attempts, or is over.
+
+    Attributes:
+        id: unique in the dispatcher, for as long as the work lives.
+        call_id: of the call that is in flight or was last; 0 before the first.
+        sent: set once the backend has taken that call.
+        options: the call's.
+        mark: set where a backend says itself when a call began.
+        overrun: the item and limit for which the call's worker is being killed.
+        withdrawn: cancelled while it ran: what is still said of it is dropped.
+    """
+
+    __slots__ = ("call_id", "dispatcher", "id", "mark", "options", "overrun", "sent", "withdrawn")
+
+    def __init__(self, dispatcher: Dispatcher, options: CallOptions) -> None:
+        self.dispatcher = dispatcher
+        self.id = next(dispatcher.numbers)
+        self.call_id = 0
+        self.sent = False
+        self.options = options
+        self.mark: Begun | None = None
+        self.overrun: tuple[int, float] | None = None
+        self.withdrawn = False
+
+    def call(self, call_id: int) -> Call:
+        """Make the message of the next attempt."""
+        raise NotImplementedError
+
+    def unsent(self) -> None:
+        """Take back that an attempt was counted by `call`: the backend did not take it."""
+
+    def belongs_to(self, run: object) -> bool:
+        """Say whether the work is part of a `map`'s run."""
+        del run
+        return False
+
+    def open_items(self) -> int:
+        """Return how many items are not answered."""
+        return 1
+
+    def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
+        """Take a reply; True once every item of the call is answered."""
+        raise NotImplementedError
+
+    def lost(self, loss: Loss) -> None:
+        """Take the news that the call's unanswered items get no reply."""
+        raise NotImplementedError
+
+    def failed(self, error: BaseException) -> None:
+        """End with an error that is not the work's own: the executor is broken."""
+        raise NotImplementedError
+
+    def cancel(self, *, running: bool = False) -> bool:
+        """Withdraw what can be withdrawn; True if nothing of it will run again."""
+        raise NotImplementedError
+
+    def running(self) -> bool:
+        """Say whether a worker has begun the call."""
+        return self.dispatcher.begun(self.call_id) is not None
+
+    def loss_error(self, task_id: int | str | None, loss: Loss, attempt: int) -> BaseException:
+        """Make the error that a lost call, or an item of it, ends with."""
+        if self.overrun is not None and loss.culprit:
+            return TaskTimeoutError(task_id, limit=self.overrun[1], attempt=attempt, backend=self.dispatcher.backend)
+        return WorkerLostError(
+            task_id,
+            attempt=attempt,
+            backend=self.dispatcher.backend,
+            worker=loss.worker,
+            pid=loss.pid,
+            exit_code=loss.exit_code,
+            began=loss.began,
+            why=loss.why,
+        )
+
+
+class Task(Work):
+    """A function, its arguments, the policies that hold for it, and the future that answers it."""
+
+    __slots__ = ("attempts", "book", "buffers", "function", "future", "payload", "retry", "started", "task_id")
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        function: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None,
+        *,
+        options: CallOptions = NO_OPTIONS,
+        retry: Retry | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(dispatcher, options)
+        self.function = function  # None where memory is isolated: then payload and buffers are set
+        self.payload: bytes | None = None
+        self.buffers: Sequence[Any] = ()
+        self.retry = retry
+        self.book: Attempts | None = None
+        self.attempts = 0
+        self.started = 0.0
+        self.task_id: int | str = self.id if name is None else f"{name}-{self.id}"
+        self.future: Future[Any] = Future()
+        self.future.task_id = self.task_id
+        self.future._task = self
+
+    def call(self, call_id: int) -> Call:
+        self.attempts += 1
+        self.future.attempts = self.attempts
+        if self.retry is not None and self.book is None:
+            self.book = self.retry.begin()
+        self.call_id = call_id
+        if self.payload is None:
+            return Call(call_id, None, (), self.run_here, 1, None, self.options)
+        return Call(call_id, self.payload, self.buffers, None, 1, None, self.options)
+
+    def unsent(self) -> None:
+        self.attempts -= 1
+
+    def run_here(self) -> None:
+        """Run in this thread, which shares the parent's memory, and answer."""
+        call_id = self.call_id
+        self.mark = Begun(0, monotonic())
+        assert self.function is not None
+        function, args, kwargs = self.function
+        outcome: Any
+        try:
+            outcome = function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - the task's own failure is its answer
+            outcome = Failure(error, raised=True)
+        del function, args, kwargs
+        self.mark = None
+        self.dispatcher.answered_here(call_id, self, outcome)
+
+    def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
+        pid, _, _ = worker.REPLY.unpack_from(payload)
+        kind, _, _, _, _, _ = worker.SEGMENT.unpack_from(payload, _VALUE_HEAD)
+        self.future.worker = f"{self.dispatcher.backend}-{pid}"
+        if kind == worker.VALUE:
+            self.settle(open_value(memoryview(payload)[_BODY:], buffers, self.task_id))
+        elif kind == worker.INIT:
+            self.attempts -= 1
+            self.dispatcher.refused(self, memoryview(payload)[_BODY:])
+        else:
+            self.settle(open_failure(kind, memoryview(payload)[_BODY:], self.task_id))
+        return True
+
+    def settle(self, outcome: Any) -> None:
+        """Answer with a value or a `Failure`, or begin another attempt."""
+        if type(outcome) is not Failure:
+            self.finish(outcome)
+            return
+        error = outcome.error
+        annotate(error, self._note())
+        if self.book is not None and outcome.raised:
+            delay = self._delay(error)
+            if delay is not None:
+                self.dispatcher.again(self, delay)
+                return
+        self.finish_error(error)
+
+    def _delay(self, error: BaseException, *, lost: bool = False, culprit: bool = True) -> float | None:
+        """Ask the retry policy; a policy that raises ends the task with what it raised."""
+        assert self.book is not None
+        try:
+            return self.book.failed(error, lost=lost, culprit=culprit)
+        except Exception as problem:  # noqa: BLE001 - a user's `on` function may raise anything
+            annotate(error, f"the retry policy itself failed: {worker.describe(problem)}")
+            return None
+
+    def _note(self) -> str:
+        where = f", worker {self.future.worker}" if self.future.worker else ""
+        return f"task {self.task_id}, attempt {self.attempts}{where}"
+
+    def lost(self, loss: Loss) -> None:
+        if self.withdrawn:
+            self.dispatcher.finished(self)
+            return
+        if loss.began is False:
+            self.attempts -= 1
+            self.dispatcher.again(self, None)
+            return
+        self.dispatcher.count("lost")
+        error = self.loss_error(self.task_id, loss, self.attempts)
+        self.overrun = None
+        delay = None if self.book is None else self._delay(error, lost=True, culprit=loss.culprit)
+        if delay is not None:
+            self.dispatcher.again(self, delay)
+        else:
+            self.finish_error(error)
+
+    def finish(self, value: Any) -> None:
+        """Answer the future with a value."""
+        future = self.future
+        self._let_go()
+        try:
+            future.set_result(value)
+        except InvalidStateError:  # it was cancelled, or the executor broke, meanwhile
+            return
+        finally:
+            del future, value
+            self.dispatcher.finished(self)
+
+    def finish_error(self, error: BaseException) -> None:
+        """Answer the future with an error, and a note of how much was tried."""
+        if self.attempts > 1:
+            seconds = monotonic() - (self.book.started if self.book else monotonic())
+            annotate(error, f"{self._note()}; gave up after {self.attempts} attempts in {seconds:.2f} seconds")
+        self.dispatcher.count("failed")
+        self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        future = self.future
+        self._let_go()
+        try:
+            future.set_exception(error)
+        except InvalidStateError:
+            return
+        finally:
+            del future, error
+            self.dispatcher.finished(self)
+
+    def _let_go(self) -> None:
+        """Break the ties that would keep the arguments, or the result, alive as long as the other."""
+        self.future._task = None
+        self.function = self.payload = None
+        self.buffers = ()
+
+    def cancel(self, *, running: bool = False) -> bool:
+        future = self.future
+        if not self.dispatcher.withdraw(self, running=running):
+            return False
+        if not concurrent.futures.Future.cancel(future):
+            return future.cancelled()
+        self._let_go()
+        future.set_running_or_notify_cancel()  # tells those who `wait`
+        self.dispatcher.count("cancelled")
+        self.dispatcher.finished(self)
+        return True
+
+
+def submitted_at() -> str | None:
+    """Return the place, as `file:line`, of the nearest caller that is not part of this package or of the standard's."""
+    package = __name__.partition(".")[0]
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] != package and not name.startswith("concurrent.futures"):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None

@@ -1,0 +1,378 @@
+"""All that happens in a worker: `run(payload) -> reply`. Imports the standard library only.
+
+    payload ── unpickle ──▶ function and arguments ── call ──▶ value or error ── seal ──▶ segments ──▶ reply
+
+A **payload** is either one pickle of `(function, args, kwargs)`, or, for a chunk of `map`, a header (`CHUNK`), a
+pickled function, and a pickle of the items: as columns of arguments where all are plain values, or else as rows that
+are pickles of their own, `(pickle, first buffer, last buffer)`, so that one that cannot be read back fails alone.
+
+A **segment** answers one item or several neighbours of the call: a header (`SEGMENT`) and a body. Nothing of the
+user's is outside of a body, so what cannot be read back costs its own task only. A **reply** is a header (`REPLY`)
+and segments; a chunk may be answered by several replies, each sealed within about a millisecond of work.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from itertools import islice
+from os import getpid
+from time import perf_counter, time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+REPLY = struct.Struct("<IdI")  # process id, began (seconds since the epoch), number of segments
+SEGMENT = struct.Struct("<BIIdQH")  # kind, first item, items, seconds, length of the body, number of buffers
+CHUNK = struct.Struct("<cQ")  # COLUMNS or ROWS, length of the function's pickle
+COLUMNS = b"C"
+ROWS = b"R"
+PLAIN = frozenset({int, float, str, bytes, bool, complex, type(None)})  # reading these back cannot fail
+
+# Kinds of segments. What the body is:
+VALUE = 0  # a pickled value
+VALUES = 1  # a pickled list, one value for each item
+ERROR = 2  # a pickled tuple, see `seal_error`
+UNSENDABLE = 3  # the result cannot be pickled: a pickled (problem, path, found)
+UNREADABLE = 4  # it cannot be unpickled here: the problem as UTF-8; 0 items stand for all of the call
+INIT = 5  # the initializer failed: as ERROR
+
+SEAL_SECONDS = 0.001  # within a chunk, what is done is sealed at least this often
+BLOCK_SECONDS = 0.00025  # and runs in blocks of about this length, between which the worker looks around
+
+_prepared: dict[bytes, tuple[Any, ...] | None] = {}  # bootstrap -> how its initializer failed, if it did
+_serializer = "auto"
+
+
+def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
+    """Run the executor's initializer in this process, once; return None, or the error sealed by `seal_error`."""
+    global _serializer
+    if bootstrap in _prepared:
+        return _prepared[bootstrap]
+    failure = None
+    try:
+        settings = pickle.loads(bootstrap)
+        _serializer = settings["serializer"]
+        if settings["initializer"] is not None:
+            function, args = pickle.loads(settings["initializer"])
+            function(*args)
+    except BaseException as error:  # noqa: BLE001 - an initializer may raise anything; the parent decides
+        import logging
+
+        # The standard executors say it in this place too, and a worker's own log handlers may be set up by now.
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+        failure = seal_error(error)
+    _prepared[bootstrap] = failure
+    return failure
+
+
+def run(
+    payload: bytes,
+    buffers: Sequence[Any] = (),
+    select: tuple[range, ...] | None = None,
+    bootstrap: bytes = b"",
+) -> tuple[bytes, tuple[Any, ...]]:
+    """Run a call and return its reply: bytes, and the buffers that the bytes refer to.
+
+    Args:
+        payload: `Call.payload`; buffers: `Call.buffers`; select: `Call.select`.
+        bootstrap: `Host.bootstrap`, where the backend did not hand it to `prepare`; it is run once per process.
+
+    Raises nothing but what kills the process: whatever happens is in the reply.
+    """
+    began, segments, kept = time(), [], []
+
+    def emit(segment: bytes, out_of_band: Sequence[Any]) -> None:
+        segments.append(segment)
+        kept.extend(bytes(buffer) for buffer in out_of_band)  # engines pickle the reply again, in band
+
+    failure = prepare(bootstrap) if bootstrap else None
+    if failure is not None:
+        refuse(failure, emit)
+    else:
+        execute(payload, buffers, select, emit)
+    return b"".join((REPLY.pack(getpid(), began, len(segments)), *segments)), tuple(kept)
+
+
+def refuse(failure: tuple[Any, ...], emit: Callable[[bytes, Sequence[Any]], None]) -> None:
+    """Answer a call with the failure of the initializer."""
+    body = pickle.dumps(failure)
+    emit(SEGMENT.pack(INIT, 0, 0, 0.0, len(body), 0) + body, ())
+
+
+def execute(
+    payload: bytes | memoryview,
+    buffers: Sequence[Any],
+    select: tuple[range, ...] | None,
+    emit: Callable[[bytes, Sequence[Any]], None],
+    mark: Callable[[int, int], None] | None = None,
+    each: bool = False,
+) -> None:
+    """Run a call and emit its segments as they are sealed.
+
+    Args:
+        emit: called with a segment's bytes and its out-of-band buffers; the first items come first.
+        mark: called before items of a chunk run, with the first and the last plus one: for every single item if
+            `each`, else for blocks.
+    """
+    start = perf_counter()
+    try:
+        form = bytes(payload[:1])
+        if form in (COLUMNS, ROWS):
+            _, length = CHUNK.unpack_from(payload)
+            view = memoryview(payload)[CHUNK.size :]
+            function = pickle.loads(view[:length])
+            columns = pickle.loads(view[length:])
+            if form == ROWS:
+                function, columns = _RowCaller(function, buffers), (columns,)
+        else:
+            function, args, kwargs = pickle.loads(payload, buffers=buffers)
+            columns = None
+    except BaseException as error:  # noqa: BLE001 - a task that cannot be read is answered, whatever it raised
+        emit(seal_unreadable(error, 0, 0, perf_counter() - start), ())
+        return
+    del payload, buffers
+    if columns is None:
+        try:
+            value = function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - the task's own failure is its answer, SystemExit included
+            del function, args, kwargs  # the seal must not keep alive what the task was given
+            emit(*seal(ERROR, error, 0, perf_counter() - start))
+        else:
+            seconds = perf_counter() - start
+            del function, args, kwargs
+            emit(*seal(VALUE, value, 0, seconds))
+    else:
+        for part in select or (range(len(columns[0])),):
+            _run_chunk(function, columns, part, emit, mark, each)
+
+
+class _Unreadable(Exception):
+    """A row could not be read back; its cause says why."""
+
+
+class _RowCaller:
+    """Calls a function with rows that are still pickled."""
+
+    def __init__(self, function: Callable[..., Any], buffers: Sequence[Any]) -> None:
+        self.function, self.buffers = function, buffers
+
+    def __call__(self, row: tuple[bytes, int, int]) -> Any:
+        data, first, last = row
+        try:
+            args = pickle.loads(data, buffers=self.buffers[first:last])
+        except BaseException as error:
+            raise _Unreadable from error
+        return self.function(*args)
+
+
+def _run_chunk(
+    function: Callable[..., Any],
+    columns: Sequence[Sequence[Any]],
+    part: range,
+    emit: Callable[[bytes, Sequence[Any]], None],
+    mark: Callable[[int, int], None] | None,
+    each: bool,
+) -> None:
+    """Run neighbouring items of a chunk in blocks, at the speed of C, and seal what is done every millisecond.
+
+    A block that raises has run up to the item that raised: the length of the results tells which one it is, and the
+    iterator goes on behind it.
+    """
+    calls = map(function, *(column[part.start : part.stop] for column in columns))
+    position = first = part.start
+    results: list[Any] = []
+    block = 1
+    sealed = start = perf_counter()
+    while position < part.stop:
+        wanted = min(1 if each else block, part.stop - position)
+        if mark is not None:
+            mark(position, position + wanted)
+        failure = None
+        try:
+            results.extend(islice(calls, wanted))
+        except BaseException as error:  # noqa: BLE001 - an item's own failure is its answer
+            failure = error
+        now = perf_counter()
+        done = first + len(results)
+        if failure is None and done < position + wanted:
+            failure = StopIteration()  # what the function raised; the iterator took it for its own end
+        position = done if failure is None else done + 1
+        if failure is not None or now - sealed >= SEAL_SECONDS or position >= part.stop:
+            if results:
+                _emit_values(results, first, now - sealed, emit)
+            if failure is not None:
+                emit(*_seal_failure(failure, done, now - start))
+            first, results, sealed = position, [], perf_counter()
+        if now - start < BLOCK_SECONDS:
+            block *= 2
+        elif now - start > 2 * BLOCK_SECONDS:
+            block = max(1, block // 2)
+        start = perf_counter()
+
+
+def _emit_values(
+    results: list[Any], first: int, seconds: float, emit: Callable[[bytes, Sequence[Any]], None]
+) -> None:
+    """Seal neighbouring results: plain ones as one segment, others one by one, since each may fail to travel."""
+    if PLAIN.issuperset(map(type, results)):
+        body = pickle.dumps(results, 5)
+        emit(SEGMENT.pack(VALUES, first, len(results), seconds, len(body), 0) + body, ())
+        return
+    for index, value in enumerate(results):
+        emit(*seal(VALUE, value, first + index, seconds / len(results)))
+
+
+def _seal_failure(failure: BaseException, item: int, seconds: float) -> tuple[bytes, Sequence[Any]]:
+    if type(failure) is _Unreadable and failure.__cause__ is not None:
+        return seal_unreadable(failure.__cause__, item, 1, seconds), ()
+    return seal(ERROR, failure, item, seconds)
+
+
+def seal_unreadable(error: BaseException, item: int, items: int, seconds: float) -> bytes:
+    """Make the segment that answers what could not be unpickled here."""
+    body = f"{describe(error)}\n{format_error(error)}".encode("utf-8", "replace")
+    return SEGMENT.pack(UNREADABLE, item, items, seconds, len(body), 0) + body
+
+
+def _dumps(value: Any, out_of_band: list[pickle.PickleBuffer]) -> bytes:
+    """Pickle a result: by the standard pickle, and where that fails, unless it was asked to be strict, by value."""
+    try:
+        return pickle.dumps(value, 5, buffer_callback=out_of_band.append)
+    except Exception:
+        if _serializer == "pickle":
+            raise
+        from parapluie import pickling
+
+        out_of_band.clear()
+        data = pickling.dumps_by_value(value, out_of_band.append)
+        if data is None:
+            raise
+        return data
+
+
+def seal(kind: int, value: Any, item: int, seconds: float) -> tuple[bytes, Sequence[Any]]:
+    """Make the segment of one item: of its value, of the exception that it raised, or of why neither can travel."""
+    out_of_band: list[pickle.PickleBuffer] = []
+    try:
+        if kind == ERROR:
+            body = pickle.dumps(seal_error(value), 5)
+        else:
+            body = _dumps(value, out_of_band)
+    except Exception as error:  # noqa: BLE001 - whatever pickling raised is explained to the parent
+        from parapluie import pickling
+
+        kind, out_of_band = UNSENDABLE, []
+        body = pickle.dumps(pickling.explain(value, "result", error))
+    except BaseException as error:  # noqa: BLE001 - a result may exit when pickled: then that is the answer
+        kind, out_of_band = ERROR, []
+        body = pickle.dumps(seal_error(error), 5)
+    return SEGMENT.pack(kind, item, 1, seconds, len(body), len(out_of_band)) + body, out_of_band
+
+
+def seal_error(error: BaseException) -> tuple[Any, ...]:
+    """Turn an exception into plain data that surely survives: (pickled or None, type name, text, traceback, why).
+
+    The exception is pickled and read back here, where a failure harms nobody: as it is; or else by its class,
+    arguments and those attributes that survive, without calling `__init__`.
+    """
+    traceback_text = format_error(error)
+    why = ""
+    for attempt in (_pickle_error, _pickle_error_parts):
+        try:
+            data = attempt(error)
+            if type(pickle.loads(data)) is type(error):
+                return data, type_name(error), str(error), traceback_text, ""
+            why = why or "it comes back as another type"
+        except Exception as problem:  # noqa: BLE001 - hostile exceptions raise anything
+            why = why or describe(problem)
+    return None, type_name(error), _text(error), traceback_text, why
+
+
+def _pickle_error(error: BaseException) -> bytes:
+    return pickle.dumps(error, 5)
+
+
+def _pickle_error_parts(error: BaseException) -> bytes:
+    state = {}
+    for name, value in vars(error).items():
+        try:
+            pickle.loads(pickle.dumps(value, 5))
+        except Exception:  # noqa: BLE001, S112 - an attribute that cannot travel stays behind; the rest goes
+            continue
+        state[name] = value
+    args = tuple(value if _travels(value) else repr(value) for value in error.args)
+    return pickle.dumps(_Parts(type(error), args, state), 5)
+
+
+def _travels(value: Any) -> bool:
+    try:
+        pickle.loads(pickle.dumps(value, 5))
+    except Exception:  # noqa: BLE001 - the question is whether, not why
+        return False
+    return True
+
+
+class _Parts:
+    """Pickles as a call of `rebuild_error`."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_error, self.parts
+
+
+def rebuild_error(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Make an exception whose `__init__` cannot be called with its `args`."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def format_error(error: BaseException) -> str:
+    """Return the traceback as text, with the chain of causes; without our own frames at its top."""
+    import traceback
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except Exception as problem:  # noqa: BLE001 - an exception whose __str__ raises still gets an answer
+        return f"{type_name(error)}: its traceback cannot be formatted ({describe(problem)})\n"
+
+
+def type_name(value: object) -> str:
+    """Return the full name of a value's type."""
+    cls = type(value)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a hostile __str__
+        return "<its __str__ raises>"
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line: type and text."""
+    return f"{type(error).__name__}: {_text(error)}"
+
+
+def segments_of(reply: bytes | memoryview) -> Iterator[tuple[int, int, int, float, memoryview, int]]:
+    """Read a reply's segments: kind, first item, items, seconds, body, number of buffers."""
+    view = memoryview(reply)
+    _, _, count = REPLY.unpack_from(view)
+    offset = REPLY.size
+    for _ in range(count):
+        kind, first, items, seconds, size, buffers = SEGMENT.unpack_from(view, offset)
+        offset += SEGMENT.size
+        yield kind, first, items, seconds, view[offset : offset + size], buffers
+        offset += size
+
+

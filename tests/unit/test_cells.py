@@ -1,0 +1,299 @@
+"""The `pool` and `futures` backends, driven by a host that records what it is told."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import pytest
+from cell_helpers import (
+    SECONDS,
+    Gate,
+    Running,
+    die_in_mid_reply,
+    fail,
+    fork_and_die,
+    kill_later,
+    kill_self,
+    start_a_process,
+    wait_at,
+)
+
+from parapluie import worker
+from parapluie.backend import Call, Stop
+
+METHODS = multiprocessing.get_all_start_methods()
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, and what is private to POSIX connections")
+
+
+@pytest.fixture(params=["pool", "futures"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return request.param
+
+
+@pytest.fixture
+def quick():
+    """The start method for what does not depend on it."""
+    return "fork" if "fork" in METHODS else "spawn"
+
+
+def descriptors():
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind():
+    """Compare threads, processes and descriptors before and after each test."""
+    if "forkserver" in METHODS:
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+        resource_tracker.ensure_running()
+    threads, before = set(threading.enumerate()), descriptors()
+    yield
+    assert set(threading.enumerate()) == threads
+    assert multiprocessing.active_children() == []
+    assert descriptors() == before
+
+
+def test_calls_go_to_as_many_workers_as_there_are(name, method):
+    with Running(name, method, max_workers=2) as running, Gate() as gate:
+        assert running.send(wait_at, gate.port)
+        assert running.send(wait_at, gate.port)
+        assert not running.send(os.getpid)
+        assert len(running.backend.workers()) == 2
+        pids = {gate.arrival()[0], gate.arrival()[0]}
+        assert len(pids) == 2
+        gate.__exit__()
+        assert {running.host.value(), running.host.value()} == pids
+
+
+def test_idle_worker_is_used_before_another_one_starts(name, quick):
+    with Running(name, quick, max_workers=4) as running:
+        assert len({running.run(os.getpid) for _ in range(4)}) == 1
+        assert running.backend.workers() == (f"{name}-0",)
+        assert running.host.ready.acquire(timeout=SECONDS)
+        assert not running.host.ready.acquire(blocking=False)
+
+
+def test_buffers_travel_and_an_error_is_a_reply(name, quick):
+    with Running(name, quick) as running:
+        kept = []
+        payload = pickle.dumps((len, (pickle.PickleBuffer(bytearray(10)),), {}), 5, buffer_callback=kept.append)
+        running.backend.dispatch([Call(1, payload, kept)])
+        assert running.host.value() == 10
+        running.host.wait_room()
+        running.send(fail)
+        assert running.host.answer()[2] == worker.ERROR
+
+
+@pytest.mark.parametrize("death", [pytest.param(kill_self, marks=posix), lambda: 0])
+def test_death_costs_one_call_and_no_other(name, method, death):
+    death, code = (kill_self, -signal.SIGKILL) if death is kill_self else (os._exit, 0)
+    with Running(name, method, max_workers=2) as running, Gate() as gate:
+        running.send(wait_at, gate.port)
+        pid, door = gate.arrival()
+        running.send(death, *([0] if death is os._exit else []))
+        what, call_id, loss = running.host.answer()
+        assert (what, call_id, loss.began, loss.exit_code) == ("lost", 2, None, code)
+        assert loss.worker == f"{name}-1" and loss.pid != pid
+        running.host.wait_room()
+        assert running.run(os.getpid) not in {pid, loss.pid}
+        door.close()
+        assert running.host.value() == pid
+
+
+def test_death_of_an_idle_worker_costs_nothing(name, method):
+    with Running(name, method) as running:
+        pid, engine = running.run(os.getpid), running.engine()
+        os.kill(pid, signal.SIGTERM)
+        running.wait_dead(engine)
+        assert running.run(os.getpid) != pid
+        assert running.host.failures.empty()
+
+
+@posix
+def test_every_call_gets_one_answer_whenever_its_worker_dies(name, quick):
+    with Running(name, quick, max_workers=2) as running:
+        for milliseconds in range(12):
+            while not running.send(kill_later, milliseconds / 4000):
+                running.host.wait_room()
+        answers = [running.host.answer() for _ in range(12)]
+        assert sorted(call_id for _, call_id, *_ in answers) == list(range(1, 13)) or len(answers) == 12
+    assert running.host.answers.empty()
+
+
+@posix
+def test_half_a_reply_is_no_reply(name, method):
+    with Running(name, method) as running:
+        running.send(die_in_mid_reply)
+        assert running.host.answer()[0] == "lost"
+        assert isinstance(running.run(os.getpid), int)
+
+
+@posix
+def test_call_too_big_for_the_pipe_of_a_worker_that_dies(name, method):
+    with Running(name, method) as running:
+        pid = running.run(os.getpid)
+        os.kill(pid, signal.SIGSTOP)
+        running.send(len, bytes(10_000_000))
+        os.kill(pid, signal.SIGKILL)
+        assert running.host.answer()[0] == "lost"
+        assert running.run(len, bytes(10_000_000)) == 10_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a child hides the death of its parent")
+def test_what_a_task_forked_does_not_hide_the_death_of_its_worker(name, method):
+    with Running(name, method) as running, Gate() as gate:
+        running.send(fork_and_die, gate.port)
+        gate.arrival()
+        assert running.host.answer()[2].exit_code == -signal.SIGKILL
+        assert isinstance(running.run(os.getpid), int)
+
+
+def test_worker_is_replaced_after_so_many_calls(name, method):
+    with Running(name, method, max_tasks_per_child=2) as running:
+        pids = [running.run(os.getpid) for _ in range(5)]
+    assert pids[0] == pids[1] and pids[2] == pids[3] and len(set(pids)) == 3
+    assert running.host.answers.empty()
+
+
+@posix
+def test_tasks_may_start_processes_and_interrupts_are_not_noticed(name, quick, capfd):
+    with Running(name, quick) as running, Gate() as gate:
+        running.send(wait_at, gate.port)
+        pid, door = gate.arrival()
+        os.kill(pid, signal.SIGINT)
+        door.close()
+        assert running.host.value() == pid
+        running.host.wait_room()
+        assert running.run(start_a_process) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_initializer_runs_before_the_worker_is_ready(name, method):
+    with Running(name, method, initializer=(os.putenv, ("A", "B"))) as running:
+        running.run(os.getpid)
+        assert running.host.ready.acquire(timeout=SECONDS)
+
+
+def test_failing_initializer_is_a_reply_and_the_next_call_tries_again(name, quick):
+    with Running(name, quick, initializer=(fail, ())) as running:
+        pids = set()
+        for _ in range(2):
+            running.send(os.getpid)
+            what, _, kind, _, pid = running.host.answer()
+            assert (what, kind) == ("replied", worker.INIT)
+            pids.add(pid)
+            running.host.wait_room()
+        assert len(pids) == 2
+    assert not running.host.ready.acquire(blocking=False)
+
+
+def test_worker_that_dies_in_its_initializer_did_not_start(name, method):
+    with Running(name, method, initializer=(os._exit, (7,))) as running:
+        running.send(os.getpid)
+        what, _, loss = running.host.answer()
+        assert (what, loss.began, loss.exit_code) == ("lost", False, 7)
+        why, _ = running.host.failures.get(timeout=SECONDS)
+        assert "ended with exit code 7 before it was ready" in why
+
+
+def test_worker_that_is_not_ready_in_time_is_killed(name, quick):
+    with Gate() as gate, Running(name, quick, initializer=(wait_at, (gate.port,)), start_timeout=0.3) as running:
+        running.send(os.getpid)
+        assert running.host.answer()[2].began is False
+        assert "it was not ready within start_timeout=0.3 seconds" in running.host.failures.get(timeout=SECONDS)[0]
+
+
+def test_worker_that_cannot_be_started_is_the_hosts_problem(name, quick, monkeypatch):
+    with Running(name, quick) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(running.backend.engine_class, "open", lambda _: fail())
+            assert running.send(os.getpid)
+            assert running.host.answer()[2].began is False
+            assert isinstance(running.host.failures.get(timeout=SECONDS)[1], LookupError)
+        assert isinstance(running.run(os.getpid), int)
+
+
+def test_call_waits_for_another_worker_where_none_can_be_started(name, quick, monkeypatch):
+    with Running(name, quick, max_workers=2) as running, Gate() as gate:
+        running.send(wait_at, gate.port)
+        gate.arrival()[1].close()
+        monkeypatch.setattr(running.backend.engine_class, "open", lambda _: fail())
+        running.host.value()
+        running.host.wait_room()
+        running.send(wait_at, gate.port)
+        _, door = gate.arrival()
+        assert not running.send(os.getpid)
+        assert running.host.failures.empty()
+        door.close()
+        running.host.value()
+
+
+def test_only_unknown_calls_are_revoked(name, quick):
+    with Running(name, quick) as running, Gate() as gate:
+        running.send(wait_at, gate.port)
+        _, door = gate.arrival()
+        assert not running.backend.revoke(1) and not running.backend.revoke(1, running=True)
+        assert running.backend.revoke(2)
+        door.close()
+        running.host.value()
+        running.host.wait_room()
+        assert running.backend.revoke(1)
+
+
+@pytest.mark.parametrize("stop", [Stop(0.2), Stop(SECONDS, kill=True)])
+def test_stop_ends_what_runs(name, method, stop):
+    running = Running(name, method, max_workers=2)
+    with Gate() as gate:
+        running.send(wait_at, gate.port)
+        running.send(wait_at, gate.port)
+        gate.arrival()
+        gate.arrival()
+        began = time.monotonic()
+        running.backend.stop(stop)
+        assert time.monotonic() - began < SECONDS / 2
+        answers = [running.host.answers.get_nowait() for _ in range(2)]
+    assert {what for what, *_ in answers} == {"lost"}
+    assert running.host.answers.empty()
+    running.backend.stop(stop)
+    assert not running.send(os.getpid) and running.backend.workers() == ()
+
+
+def test_stop_waits_for_what_ends_in_time(name, quick):
+    running = Running(name, quick)
+    with Gate() as gate:
+        running.send(wait_at, gate.port)
+        pid, door = gate.arrival()
+        stopper = threading.Thread(target=running.backend.stop, args=(Stop(SECONDS),))
+        stopper.start()
+        door.close()
+        stopper.join(SECONDS)
+    assert running.host.value() == pid
+
+
+def test_a_second_stop_hurries_the_first(name, quick):
+    running = Running(name, quick)
+    with Gate() as gate:
+        running.send(wait_at, gate.port)
+        gate.arrival()
+        stopper = threading.Thread(target=running.backend.stop, args=(Stop(3 * SECONDS),))
+        stopper.start()
+        running.backend.stop(Stop(0.0, kill=True))
+        stopper.join(SECONDS)
+        assert not stopper.is_alive()
+    assert running.host.answer()[0] == "lost"
