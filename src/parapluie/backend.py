@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from parapluie import worker as _worker
@@ -144,8 +145,6 @@ class Host(Protocol):
         backend: the name under which the backend was chosen.
         max_workers: the most workers to run.
         bootstrap: hand it to `parapluie.worker.prepare` once in each worker, or to every `run` as its last argument.
-        prepare: where memory is not isolated, runs the initializer; call it once in each worker thread, before its
-            first call. False means that it failed, and that the executor is broken.
         context: the multiprocessing context that was asked for, or the platform's default one.
         max_tasks_per_child: replace a worker after so many calls; None for never.
         start_timeout: seconds that a worker may take until it is ready.
@@ -154,10 +153,15 @@ class Host(Protocol):
     backend: str
     max_workers: int
     bootstrap: bytes
-    prepare: Callable[[], bool]
     context: BaseContext
     max_tasks_per_child: int | None
     start_timeout: float
+
+    def prepare(self) -> bool:
+        """Run the initializer, where memory is not isolated: once in each worker thread, before its first call.
+
+        False means that it failed, and that the executor is broken.
+        """
 
     def replied(self, call_id: int, payload: bytes | memoryview, buffers: Buffers = ()) -> None:
         """Hand over what `run` returned. A reply may answer a part of a chunk's items; it says which."""
@@ -218,6 +222,7 @@ class Backend(ABC):
 
     def run_queued(self) -> None:
         """Run what was dispatched, in the calling thread; only called where the capabilities say `runs_in_caller`."""
+        raise NotImplementedError(f"{type(self).__name__} says runs_in_caller and has no run_queued")
 
     @abstractmethod
     def stop(self, stop: Stop) -> None:
@@ -306,7 +311,7 @@ class FutureBackend(Backend):
                 continue
             self._futures[call.id] = future
             taken += 1
-            future.add_done_callback(lambda done, call_id=call.id: self._done(call_id, done))
+            future.add_done_callback(partial(self._done, call.id))
         return taken
 
     def _done(self, call_id: int, future: FutureLike) -> None:

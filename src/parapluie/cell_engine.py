@@ -39,6 +39,7 @@ class Engine(ABC):
         self.calls = 0  # answered
         self.ready = False  # the worker has come as far as its loop
         self.initialised = False  # and its initializer went well
+        self.refused = False  # the engine did not take the call
         self.why = ""  # what is known of its end, besides the exit code
         self.ended = False  # the worker is dead, and `exit_code` is set
         self.exit_code: int | None = None

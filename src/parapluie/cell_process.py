@@ -133,7 +133,7 @@ class CellProcess(_Base):
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave_queues)
         stdlib_private.allow_children()
-        failure = worker.prepare(self.bootstrap)
+        failure = worker.prepare(self.bootstrap) if self.bootstrap else None
         if self.ready is not None:
             self.ready.send_bytes(READY if failure is None else REFUSES)
             self.ready.close()

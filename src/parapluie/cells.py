@@ -14,7 +14,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pickle import PickleBuffer
 from typing import Any, ClassVar
@@ -107,6 +107,7 @@ class CellBackend(Backend):
             try:
                 engine.send(job, args)
             except Exception as error:  # noqa: BLE001 - it broke a moment ago; what it raises is its own affair
+                engine.refused = True
                 engine.fail(job, error)  # the watcher reports the call, if it has not yet
             return True
         try:
@@ -215,7 +216,7 @@ class CellBackend(Backend):
 
     def _report(self, engine: Engine, job: Job) -> None:
         exit_code, why = engine.exit_code, engine.why
-        began = None if engine.ready else False
+        began = None if engine.ready and not engine.refused else False
         if not engine.ready and not self._stopping:
             self._host.start_failed(
                 f"worker {engine.name} (pid {engine.pid}) {exit_reason(exit_code)} before it was ready"
@@ -232,13 +233,13 @@ class CellBackend(Backend):
         with self._lock:
             self._stopping = True
         self._wait_sent(stop.grace)
-        self._each(Engine.kill if stop.kill else Engine.close)
+        self._each("kill" if stop.kill else "close")
         if not stop.kill and not self._watcher.wait_gone(stop.grace):
-            self._force(Engine.terminate, f"did not end within {stop.grace:g} seconds; terminated")
+            self._force("terminate", f"did not end within {stop.grace:g} seconds; terminated")
             if not self._watcher.wait_gone(stop.grace):
-                self._force(Engine.kill, f"did not end within {2 * stop.grace:g} seconds; killed")
+                self._force("kill", f"did not end within {2 * stop.grace:g} seconds; killed")
         if not self._watcher.wait_gone(_KILL_SECONDS):
-            self._each(Engine.abandon)
+            self._each("abandon")
         self._watcher.stop()
 
     def _wait_sent(self, seconds: float) -> None:
@@ -247,12 +248,12 @@ class CellBackend(Backend):
         while self._sending and time.monotonic() < deadline:
             time.sleep(0.005)
 
-    def _each(self, action: Callable[[Engine], None]) -> None:
+    def _each(self, action: str) -> None:
         for engine in self._watcher.engines():
             with suppress(Exception):  # it may end at this very moment; the next step is harder
-                action(engine)
+                getattr(engine, action)()
 
-    def _force(self, action: Callable[[Engine], None], why: str) -> None:
+    def _force(self, action: str, why: str) -> None:
         for engine in self._watcher.engines():
             if engine.is_alive():
                 who = f"worker {engine.name} (pid {engine.pid}) of backend {self._host.backend!r}"

@@ -63,15 +63,15 @@ class Chunk:
     """Neighbouring items of a map.
 
     Attributes:
-        first: the number of its first item in the map; count: how many.
+        first: the number of its first item in the map. count: how many.
         results: a value, a `Failure` or MISSING for each item; emptied by the consumer.
         left: how many are MISSING. failures: whether any is a Failure.
-        seconds: for each item, where somebody wants to know. books: of the items that failed once, for their retries.
+        seconds: for each item, where somebody wants to know. books: of items that failed, for retries.
     """
 
     __slots__ = (
-        "books", "buffers", "count", "failures", "first", "left", "payload", "results", "rows", "run", "seconds", "size",
-        "started",
+        "books", "buffers", "count", "failures", "first", "left", "payload", "results", "rows", "run", "seconds",
+        "size", "started",
     )  # fmt: skip
 
     def __init__(self, run: MapRun, first: int, count: int) -> None:
@@ -145,8 +145,11 @@ class ChunkPart(Work):
                 self.mark = Begun(item, monotonic())
                 try:
                     outcomes.append((item, function(*rows[item])))
-                except BaseException as error:  # noqa: BLE001 - the item's own failure is its answer
+                except BaseException as error:
                     outcomes.append((item, Failure(error, raised=True)))
+                    if self.dispatcher.interrupts(error):
+                        self.dispatcher.answered_here(call_id, self, outcomes)
+                        raise
         self.mark = None
         chunk.run.sizer.note_seconds(len(outcomes), perf_counter() - start)
         self.dispatcher.answered_here(call_id, self, outcomes)
@@ -169,7 +172,7 @@ class ChunkPart(Work):
                 self.answer(first, open_value(body, own, chunk.item_id(first)))
             elif kind == worker.INIT:
                 self.dispatcher.refused(self, body)
-                return False
+                return True
             elif kind == worker.UNREADABLE and items == 0:  # not even the function could be read
                 for item in self.unanswered():
                     self.answer(item, open_failure(kind, body, chunk.item_id(item)))

@@ -19,13 +19,12 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
-import multiprocessing.util  # see the end of this file
+import multiprocessing.util  # noqa: F401 - see the end of this file
 import os
 import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import worker
@@ -101,15 +100,24 @@ class Dispatcher:
         self._counts = dict.fromkeys(("submitted", "failed", "cancelled", "retried", "lost"), 0)
         self._counting = threading.Lock()  # guards _counts, but for "submitted"; held for one addition
         self._stop_once = threading.Lock()  # taken, for ever, by who stops the engine
+        self._started = False
         self._closed = threading.Event()
         self._in_caller = settings.capabilities.runs_in_caller
         self._owner = os.getpid()
         self.clock = None if self._in_caller else Clock(f"parapluie-{self.backend}-clock")
-        self._timeouts = self.clock and Timeouts(
-            self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
-        )
+        self._timeouts: Timeouts | None = None
+        if self.clock is not None:
+            self._timeouts = Timeouts(
+                self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
+            )
         self._shared: Shared | None = None  # guarded by _counting while it is made
         _live.add(self)
+
+    def start(self, bootstrap: bytes) -> None:
+        """Start the backend. Whatever it raises passes; the dispatcher is closed then."""
+        self.bootstrap = bootstrap
+        self.engine.start(self)
+        self._started = True
 
     # ---- submitting -------------------------------------------------------------------------------------------
 
@@ -235,25 +243,25 @@ class Dispatcher:
 
     def withdraw(self, work: Work, *, running: bool = False) -> bool:
         """Take work back from wherever it is; True if it will not run again and nobody else will end it."""
-        while True:
-            if self._queued.pop(work.id, None) is not None:
-                return True
+        while self._queued.pop(work.id, None) is None:
             if work.call_id not in self._in_flight:
                 return False
             if work.sent:
-                break
+                return self._withdraw_sent(work, running=running)
             if self._filler == threading.get_ident():
                 return False  # this very thread was interrupted in the middle of dispatching it
             time.sleep(0.0002)  # another thread is just handing it to the backend
-        if not self.engine.revoke(work.call_id):
-            if not running or not self._kill(work, None):
-                return False
-            work.withdrawn = True  # the backend still reports the loss of its worker
-            return True
-        if self._in_flight.pop(work.call_id, None) is None:
-            return False
-        self.room(1)
         return True
+
+    def _withdraw_sent(self, work: Work, *, running: bool) -> bool:
+        if self.engine.revoke(work.call_id):
+            if self._in_flight.pop(work.call_id, None) is None:
+                return False
+            self.room(1)
+            return True
+        # What is said of a call whose worker was killed for it is dropped; its loss is still reported.
+        work.withdrawn = running and self._kill(work, None)
+        return work.withdrawn
 
     def _kill(self, work: Work, item: int | None) -> bool:
         if not self.settings.capabilities.kills_running_task:
@@ -300,6 +308,10 @@ class Dispatcher:
         """Take the outcome of a task that ran in a thread of this process."""
         if self._in_flight.pop(call_id, None) is not None:
             work.settle(outcome)
+
+    def interrupts(self, error: BaseException) -> bool:
+        """Say whether what a task raised is meant for the caller in whose thread it runs: Ctrl-C in `serial`."""
+        return self._in_caller and isinstance(error, KeyboardInterrupt)
 
     def lost(self, call_id: int, loss: Loss) -> None:
         work = self._in_flight.pop(call_id, None)
@@ -351,7 +363,7 @@ class Dispatcher:
             return self.error is None
         try:
             initializer(*self.settings.initargs)
-        except BaseException as error:  # noqa: BLE001 - an initializer may raise anything
+        except BaseException as error:
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             self._broken_start(f"the initializer raised {worker.describe(error)}", error, 1)
             return False
@@ -359,8 +371,9 @@ class Dispatcher:
 
     def broken(self, error: BaseException) -> None:
         if not isinstance(error, BackendBrokenError | WorkerInitError):
-            cause, error = error, BackendBrokenError(
-                f"backend {self.backend!r} broke: {worker.describe(error)}", backend=self.backend
+            cause, error = (
+                error,
+                BackendBrokenError(f"backend {self.backend!r} broke: {worker.describe(error)}", backend=self.backend),
             )
             error.__cause__ = cause
         if self.error is None:
@@ -401,6 +414,16 @@ class Dispatcher:
         """
         if self._owner != os.getpid():
             return  # a forked child holds a copy: the workers are not its own
+        try:
+            self._begin_close(wait=wait, cancel=cancel, hurry=hurry)
+            if wait:
+                self._wait_closed()
+        except BaseException:  # Ctrl-C while it closes
+            self._hurry_up(kill=hurry or self._stop_once.locked())
+            self._wait_closed()
+            raise
+
+    def _begin_close(self, *, wait: bool, cancel: bool, hurry: bool) -> None:
         self.closing = True
         if cancel or hurry:
             self._cancel_all()
@@ -410,8 +433,13 @@ class Dispatcher:
             self._request_stop(Stop(self.shutdown.grace))
         else:
             self._check_drained()
-        if wait:
-            self._wait_closed()
+
+    def _hurry_up(self, *, kill: bool) -> None:
+        """Cancel what waits and grant the grace period to what runs; with kill, not even that."""
+        self._cancel_all()
+        stop = Stop(0.0 if kill else self.shutdown.grace, kill=kill)
+        if not self._request_stop(stop) and kill:
+            self.engine.stop(stop)
 
     def close_soon(self) -> None:
         """Shut down without waiting, from a finalizer: nothing here may run in it."""
@@ -421,18 +449,8 @@ class Dispatcher:
             self.clock.post(lambda: self.close(wait=False))
 
     def _wait_closed(self) -> None:
-        if self.clock is not None and threading.current_thread() is self.clock.thread:
-            return
-        try:
+        if self.clock is None or threading.current_thread() is not self.clock.thread:
             self._closed.wait()
-        except BaseException:
-            if self._stop_once.locked():  # already told to stop: a second Ctrl-C
-                self.engine.stop(Stop(0.0, kill=True))
-            else:
-                self._cancel_all()
-                self._request_stop(Stop(self.shutdown.grace))
-            self._closed.wait()
-            raise
 
     def _cancel_all(self) -> None:
         for run in list(self.maps.values()):
@@ -444,19 +462,22 @@ class Dispatcher:
         if not self._open and not self.maps:
             self._request_stop(Stop(self.shutdown.grace))
 
-    def _request_stop(self, stop: Stop) -> None:
+    def _request_stop(self, stop: Stop) -> bool:
+        """Have the engine stopped; False if that was asked for already."""
         if not self._stop_once.acquire(blocking=False):
-            return
+            return False
         self.closing = True
         if self.clock is None:
             self._stop(stop)
         else:
             self.clock.post(self._stop, stop)
+        return True
 
     def _stop(self, stop: Stop) -> None:
         try:
-            self.engine.stop(stop)
-        except Exception as error:
+            if self._started:
+                self.engine.stop(stop)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, what is pending must end now
             _log.exception("parapluie: backend %r failed to stop", self.backend)
             self.error = self.error or BackendBrokenError(f"could not stop: {error!r}", backend=self.backend)
         for work in list(self._open.values()):

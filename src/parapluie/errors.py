@@ -3,7 +3,8 @@
     ParapluieError
     ├── ConfigError                  (ValueError)       a setting that cannot be honoured
     │   ├── UnknownBackendError      (LookupError)
-    │   └── CapabilityError                             the backend cannot do what was asked
+    │   ├── CapabilityError                             the backend cannot do what was asked
+    │   └── MissingMainGuardError    (RuntimeError)     a script that starts workers when it is imported
     ├── PluginError                                     a plugin that cannot be used
     ├── ExecutorShutdownError        (RuntimeError)     submit after shutdown
     ├── BackendError                                    the engine as a whole
@@ -27,7 +28,7 @@ from __future__ import annotations
 import pickle
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, Self
 
 
 def _rebuild(cls: type[ParapluieError], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ParapluieError:
@@ -39,7 +40,7 @@ class ParapluieError(Exception):
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> ParapluieError:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls, *args)
         self._made_with = (args, kwargs)
         return self
@@ -75,6 +76,22 @@ class CapabilityError(ConfigError):
         self.backend, self.setting, self.able = backend, setting, able
         hint = f"; backends that can: {', '.join(able)}" if able else ""
         super().__init__(f"backend {backend!r} cannot honour {setting}: {why}{hint}")
+
+
+class MissingMainGuardError(ConfigError, RuntimeError):
+    """The main module makes an executor while a worker is importing it.
+
+    Attributes: file, line and statement: what has to move under the guard; None where it is not known.
+    """
+
+    def __init__(self, file: str | None = None, line: int | None = None, statement: str | None = None) -> None:
+        self.file, self.line, self.statement = file, line, statement
+        place = f"{file}, line {line}," if file else "the main module"
+        super().__init__(
+            f"{place} starts workers whenever it is imported, and every worker imports it. Move that line under a "
+            f'guard, so that it runs in the first process only:\n\n    if __name__ == "__main__":\n'
+            f"        {statement or 'main()'}\n"
+        )
 
 
 class PluginError(ParapluieError):
@@ -181,6 +198,9 @@ class ResultUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError
         super().__init__(f"the result of task {task_id} arrived and could not be read back: {problem}")
 
 
+_LARGEST_EXIT_CODE = 0x7FFFFFFF
+
+
 def exit_reason(exit_code: int | None) -> str:
     """Say in words how a process ended: by which signal, or with which exit code."""
     if exit_code is None:
@@ -190,7 +210,7 @@ def exit_reason(exit_code: int | None) -> str:
             return f"was killed by {signal.Signals(-exit_code).name}"
         except ValueError:
             return f"was killed by signal {-exit_code}"
-    if exit_code > 0x7FFFFFFF:  # an NTSTATUS: Windows reports crashes so
+    if exit_code > _LARGEST_EXIT_CODE:  # an NTSTATUS: Windows reports crashes so
         return f"ended with NTSTATUS 0x{exit_code:08X}"
     return f"ended with exit code {exit_code}"
 
@@ -231,7 +251,9 @@ class TaskTimeoutError(TaskError, TimeoutError):
     Attributes: task_id, attempt, limit (seconds).
     """
 
-    def __init__(self, task_id: int | str | None, *, limit: float, attempt: int = 1, backend: str | None = None) -> None:
+    def __init__(
+        self, task_id: int | str | None, *, limit: float, attempt: int = 1, backend: str | None = None
+    ) -> None:
         self.task_id, self.limit, self.attempt, self.backend = task_id, limit, attempt, backend
         super().__init__(
             f"task {task_id} (attempt {attempt}) ran longer than task_timeout={limit:g} seconds on backend "
@@ -250,7 +272,7 @@ class RemoteError(TaskError):
         super().__init__(f"{type_name}: {text} (the exception itself could not travel: {why})")
 
 
-class RemoteTraceback(Exception):
+class RemoteTraceback(Exception):  # noqa: N818 - it is no error, but the cause of one
     """The traceback of a worker, as text; the `__cause__` of an exception that came from one. Attribute: tb."""
 
     def __init__(self, tb: str) -> None:

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from parapluie import main_guard, pickling, registry
-from parapluie.backend import NO_OPTIONS, Backend, BackendInfo, CallOptions
+from parapluie.backend import NO_OPTIONS, Backend, CallOptions
 from parapluie.dispatch import Dispatcher, Stats
-from parapluie.errors import CapabilityError, ConfigError, TaskPicklingError
-from parapluie.future import Future
+from parapluie.errors import ConfigError, TaskPicklingError
 from parapluie.mapping import MapIterator, MapRun, results_of
 from parapluie.policies.shutdown import Shutdown
 from parapluie.settings import Settings, resolve
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
+    from parapluie.future import Future
     from parapluie.policies.retry import Retry
     from parapluie.sharing.state import Shared
 
@@ -89,7 +89,6 @@ class Executor(concurrent.futures.Executor):
         serializer: str = "auto",
         **options: Any,
     ) -> None:
-        main_guard.check_main_guard()
         settings = resolve(
             "process" if backend is None else backend,
             max_workers=max_workers,
@@ -104,6 +103,8 @@ class Executor(concurrent.futures.Executor):
             serializer=serializer,
             options=options,
         )
+        if settings.start_method is not None:  # it starts processes, which import __main__ again
+            main_guard.check_main_guard()
         if shutdown is not None and not isinstance(shutdown, Shutdown):
             raise ConfigError(f"shutdown={shutdown!r} is not a parapluie.Shutdown")
         self._retry = _as_retry(retry)
@@ -115,8 +116,7 @@ class Executor(concurrent.futures.Executor):
         self._dispatcher = Dispatcher(settings, engine, shutdown or Shutdown())
         self._pickle_check = settings.pickle_check
         try:
-            self._dispatcher.bootstrap = _bootstrap(settings, self._dumps)
-            engine.start(self._dispatcher)
+            self._dispatcher.start(_bootstrap(settings, self._dumps))
         except BaseException:
             self._dispatcher.close(hurry=True)
             raise
@@ -152,7 +152,8 @@ class Executor(concurrent.futures.Executor):
         return future
 
     def _unsendable(self, task: Task, parts: tuple[Any, ...], error: Exception) -> Future[Any]:
-        problem, path, found = pickling.explain_task(*parts, error)
+        function, args, kwargs = parts
+        problem, path, found = pickling.explain_task(function, args, kwargs, error)
         failure = TaskPicklingError(
             task.task_id, self._dispatcher.backend, problem, path=path, found=found, where=submitted_at()
         )
@@ -164,7 +165,7 @@ class Executor(concurrent.futures.Executor):
         task.failed(failure)
         return task.future
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -202,13 +203,14 @@ class Executor(concurrent.futures.Executor):
         _check_count("buffersize", buffersize)
         if on_error not in _ON_ERROR:
             raise ConfigError(f"on_error={on_error!r} is not one of {', '.join(map(repr, _ON_ERROR))}")
-        where = submitted_at()
+        where, backend, unsendable = submitted_at(), self._dispatcher.backend, self._unsendable_item
         run = MapRun(
             self._dispatcher,
             fn,
             [iter(iterable) for iterable in iterables],
             dumps=self._dumps,
-            explain=lambda value, error, item: self._unsendable_item(value, error, item, fn, where),
+            # Not `self`: the run is kept until its end, and must not keep an executor that nobody else holds.
+            explain=lambda value, error, item: unsendable(value, error, item, fn, where, backend),
             options=self._call_options,
             retry=self._retry,
             name=self._name,
@@ -216,17 +218,21 @@ class Executor(concurrent.futures.Executor):
             buffersize=buffersize,
         )
         run.timed = on_error == "collect"
-        results = results_of(run, ordered=ordered, on_error=on_error, timeout=timeout, lease=self._lease)
-        iterator = MapIterator(run, results, self._lease)
+        lease = [self._lease]
+        results = results_of(run, ordered=ordered, on_error=on_error, timeout=timeout, lease=lease)
+        iterator = MapIterator(run, results, lease)
         run.feed()
+        if run.exhausted:  # all is submitted: the iterator needs no open executor, and must not keep its workers alive
+            lease.clear()
         return iterator
 
+    @staticmethod
     def _unsendable_item(
-        self, value: Any, error: BaseException, item: str, function: Callable[..., Any], where: str | None
+        value: Any, error: BaseException, item: str, function: Callable[..., Any], where: str | None, backend: str
     ) -> TaskPicklingError:
-        parts = (value, (), {}) if value is function else (function, value, {})
-        problem, path, found = pickling.explain_task(*parts, error)
-        failure = TaskPicklingError(item, self._dispatcher.backend, problem, path=path, found=found, where=where)
+        args = () if value is function else value
+        problem, path, found = pickling.explain_task(function, args, {}, error)
+        failure = TaskPicklingError(item, backend, problem, path=path, found=found, where=where)
         failure.__cause__ = error
         return failure
 
@@ -277,7 +283,12 @@ class Executor(concurrent.futures.Executor):
         """Return a snapshot: workers, queued, running, done, failed, cancelled, retried, lost."""
         return self._dispatcher.stats()
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002 - the standard's signature
+        *,
+        cancel_futures: bool = False,
+    ) -> None:
         """Take no more tasks, and end the workers when what was submitted has ended.
 
         Args:
@@ -347,6 +358,6 @@ def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], obje
     return pickle.dumps({"serializer": settings.serializer, "initializer": initializer})
 
 
-def _check_count(name: str, value: int | None) -> None:
+def _check_count(name: str, value: object) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigError(f"{name}={value!r} is not a whole number from 1")

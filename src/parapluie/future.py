@@ -30,10 +30,14 @@ class Future(concurrent.futures.Future[T]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._task: Task | None = None  # until the answer; set by the task, cleared by whoever answers
+        self._task: Task | None = None
         self.task_id = None
         self.attempts = 0
         self.worker = None
+
+    def belongs_to(self, task: Task | None) -> None:
+        """Tie the future to its task; called by the task alone, with None once it is answered."""
+        self._task = task
 
     def running(self) -> bool:
         """Say whether a worker has begun the task and not ended it yet."""

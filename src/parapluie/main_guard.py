@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 
-from parapluie.errors import ConfigError
+from parapluie.errors import MissingMainGuardError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,22 +18,6 @@ if TYPE_CHECKING:
     from types import FrameType, ModuleType
 
 _answer: tuple[ModuleType, bool] | None = None  # for which main module, and the answer; written in one step
-
-
-class MissingMainGuardError(ConfigError, RuntimeError):
-    """The main module makes an executor while a worker is importing it.
-
-    Attributes: file, line and statement: what has to move under the guard; None where it is not known.
-    """
-
-    def __init__(self, file: str | None = None, line: int | None = None, statement: str | None = None) -> None:
-        self.file, self.line, self.statement = file, line, statement
-        place = f"{file}, line {line}," if file else "the main module"
-        super().__init__(
-            f"{place} starts workers whenever it is imported, and every worker imports it. Move that line under a "
-            f'guard, so that it runs in the first process only:\n\n    if __name__ == "__main__":\n'
-            f"        {statement or 'main()'}\n"
-        )
 
 
 def main_is_importable() -> bool:

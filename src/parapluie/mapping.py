@@ -18,13 +18,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import worker
-from parapluie.backend import CallOptions
 from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges
-from parapluie.errors import TaskPicklingError
 from parapluie.replies import Failure
 
 if TYPE_CHECKING:
+    from parapluie.backend import CallOptions
     from parapluie.dispatch import Dispatcher
+    from parapluie.errors import TaskPicklingError
     from parapluie.policies.retry import Retry
 
 Dumps = Callable[[object, Callable[[Any], object]], bytes]
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     seconds (that the item ran in its last attempt; an even share where several ran together).
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody misses here
     value: Any
     error: BaseException | None
     attempts: int
@@ -300,7 +300,7 @@ class MapIterator(Iterator[Any]):
         self._handed = False
         self._lease = lease  # keeps the executor from being closed as long as somebody may take results
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # noqa: PYI034 - the generator, see the class
         self._handed = True
         return self._results
 
@@ -364,7 +364,7 @@ def _next_chunk(run: MapRun, deadline: float | None, *, ordered: bool) -> Chunk 
             return run.ready[0]
         if run.exhausted and not run.chunks:
             return None
-        run.wait(lambda: bool(run.ready if not ordered else run.chunks) or run.exhausted and not run.chunks, deadline)
+        run.wait(lambda: bool(run.chunks if ordered else run.ready) or (run.exhausted and not run.chunks), deadline)
 
 
 def _values_of(chunk: Chunk, on_error: str) -> Iterator[Any]:
@@ -420,4 +420,3 @@ def _outcome(chunk: Chunk, item: int) -> Outcome:
         return Outcome(chunk.first + item, None, result.error, attempts, seconds)
     attempts = 1 if book is None else book.raised + book.lost + 1
     return Outcome(chunk.first + item, result, None, attempts, seconds)
-

@@ -300,7 +300,6 @@ class Registry:
 def _register(manager: PluginManager, plugin: object, key: str) -> None:
     if manager.is_registered(plugin):
         raise ValueError("it is registered already, under another name")
-    hash(plugin)  # pluggy puts all plugins into a set when it calls the hook of one
     manager.register(plugin, key)
     manager.check_pending()
     if not manager.get_hookcallers(plugin):
@@ -317,10 +316,15 @@ def _withdraw(by_name: dict[str, list[_Offer[Info]]], key: str) -> None:
 def _call(
     manager: PluginManager, plugin: object, hook: str, kind: type[Info], check: Callable[[Info], None]
 ) -> Iterator[Info]:
-    """Call a hook of one plugin, and check what it returns."""
-    others = [other for _, other in manager.list_name_plugin() if other is not plugin]
-    for returned in manager.subset_hook_caller(hook, others)():
-        for info in returned:
+    """Call a hook of one plugin, and check what it returns.
+
+    The function itself is called, since `subset_hook_caller` of pluggy 1.5 takes in the implementations of other
+    plugins that have a name of their own (`specname`). Removable when the oldest pluggy allowed is 1.7.
+    """
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        if implementation.plugin is not plugin:
+            continue
+        for info in implementation.function():
             if not isinstance(info, kind):
                 raise TypeError(f"it returned {info!r}, which is not a {kind.__name__}")
             check(info)

@@ -105,7 +105,7 @@ def resolve(
         start_method=method,
         initializer=_check_initializer(initializer, info, capabilities),
         initargs=_check_initargs(initargs),
-        max_tasks_per_child=_check_recycling(max_tasks_per_child, info, capabilities, method),
+        max_tasks_per_child=_check_recycling(max_tasks_per_child, info, capabilities),
         task_timeout=check_task_timeout(task_timeout, info, capabilities),
         start_timeout=check_seconds("start_timeout", start_timeout),
         pickle_check=check_choice("pickle_check", pickle_check, PICKLE_CHECKS),
@@ -252,18 +252,11 @@ def _check_initargs(initargs: Iterable[Any]) -> tuple[Any, ...]:
         raise ConfigError(f"initargs={initargs!r} is not iterable; allowed: the initializer's arguments") from error
 
 
-def _check_recycling(
-    value: int | None, info: BackendInfo, capabilities: Capabilities, method: str | None
-) -> int | None:
+def _check_recycling(value: int | None, info: BackendInfo, capabilities: Capabilities) -> int | None:
     if value is None:
         return None
     count = check_count("max_tasks_per_child", value)
     _need(info, capabilities, "max_tasks_per_child", f"max_tasks_per_child={value!r}", "it cannot replace a worker")
-    if method == "fork":  # refused as the standard executors do
-        raise ConfigError(
-            f"max_tasks_per_child={value!r} contradicts start method 'fork': new workers would be forked while "
-            "threads run, which can deadlock; allowed: 'spawn', 'forkserver'"
-        )
     return count
 
 

@@ -97,9 +97,9 @@ class StateServer:
         with self._lock:
             self._closed = True
             manager, self._manager = self._manager, None
-        self._newest.clear()
         if manager is not None:
             _end(manager)
+        self._newest.clear()  # not before: a proxy that goes tells the server, and waits for its word
 
 
 def _end(manager: SyncManager) -> None:

@@ -125,7 +125,7 @@ class Task(Work):
         self.task_id: int | str = self.id if name is None else f"{name}-{self.id}"
         self.future: Future[Any] = Future()
         self.future.task_id = self.task_id
-        self.future._task = self
+        self.future.belongs_to(self)
 
     def call(self, call_id: int) -> Call:
         self.attempts += 1
@@ -149,8 +149,11 @@ class Task(Work):
         outcome: Any
         try:
             outcome = function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - the task's own failure is its answer
+        except BaseException as error:
             outcome = Failure(error, raised=True)
+            if self.dispatcher.interrupts(error):
+                self.dispatcher.answered_here(call_id, self, outcome)
+                raise
         del function, args, kwargs
         self.mark = None
         self.dispatcher.answered_here(call_id, self, outcome)
@@ -245,7 +248,7 @@ class Task(Work):
 
     def _let_go(self) -> None:
         """Break the ties that would keep the arguments, or the result, alive as long as the other."""
-        self.future._task = None
+        self.future.belongs_to(None)
         self.function = self.payload = None
         self.buffers = ()
 
@@ -265,7 +268,7 @@ class Task(Work):
 def submitted_at() -> str | None:
     """Return the place, as `file:line`, of the nearest caller that is not part of this package or of the standard's."""
     package = __name__.partition(".")[0]
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # noqa: SLF001 - public in all but name
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if name.partition(".")[0] != package and not name.startswith("concurrent.futures"):

@@ -48,7 +48,7 @@ _serializer = "auto"
 
 def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
     """Run the executor's initializer in this process, once; return None, or the error sealed by `seal_error`."""
-    global _serializer
+    global _serializer  # noqa: PLW0603 - one for the process, as the bootstrap is
     if bootstrap in _prepared:
         return _prepared[bootstrap]
     failure = None
@@ -58,7 +58,7 @@ def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
         if settings["initializer"] is not None:
             function, args = pickle.loads(settings["initializer"])
             function(*args)
-    except BaseException as error:  # noqa: BLE001 - an initializer may raise anything; the parent decides
+    except BaseException as error:
         import logging
 
         # The standard executors say it in this place too, and a worker's own log handlers may be set up by now.
@@ -82,7 +82,9 @@ def run(
 
     Raises nothing but what kills the process: whatever happens is in the reply.
     """
-    began, segments, kept = time(), [], []
+    began = time()
+    segments: list[bytes] = []
+    kept: list[bytes] = []
 
     def emit(segment: bytes, out_of_band: Sequence[Any]) -> None:
         segments.append(segment)
@@ -108,6 +110,7 @@ def execute(
     select: tuple[range, ...] | None,
     emit: Callable[[bytes, Sequence[Any]], None],
     mark: Callable[[int, int], None] | None = None,
+    *,
     each: bool = False,
 ) -> None:
     """Run a call and emit its segments as they are sealed.
@@ -146,10 +149,10 @@ def execute(
             emit(*seal(VALUE, value, 0, seconds))
     else:
         for part in select or (range(len(columns[0])),):
-            _run_chunk(function, columns, part, emit, mark, each)
+            _run_chunk(function, columns, part, emit, mark, each=each)
 
 
-class _Unreadable(Exception):
+class _UnreadableError(Exception):
     """A row could not be read back; its cause says why."""
 
 
@@ -164,7 +167,7 @@ class _RowCaller:
         try:
             args = pickle.loads(data, buffers=self.buffers[first:last])
         except BaseException as error:
-            raise _Unreadable from error
+            raise _UnreadableError from error
         return self.function(*args)
 
 
@@ -174,6 +177,7 @@ def _run_chunk(
     part: range,
     emit: Callable[[bytes, Sequence[Any]], None],
     mark: Callable[[int, int], None] | None,
+    *,
     each: bool,
 ) -> None:
     """Run neighbouring items of a chunk in blocks, at the speed of C, and seal what is done every millisecond.
@@ -213,9 +217,7 @@ def _run_chunk(
         start = perf_counter()
 
 
-def _emit_values(
-    results: list[Any], first: int, seconds: float, emit: Callable[[bytes, Sequence[Any]], None]
-) -> None:
+def _emit_values(results: list[Any], first: int, seconds: float, emit: Callable[[bytes, Sequence[Any]], None]) -> None:
     """Seal neighbouring results: plain ones as one segment, others one by one, since each may fail to travel."""
     if PLAIN.issuperset(map(type, results)):
         body = pickle.dumps(results, 5)
@@ -226,7 +228,7 @@ def _emit_values(
 
 
 def _seal_failure(failure: BaseException, item: int, seconds: float) -> tuple[bytes, Sequence[Any]]:
-    if type(failure) is _Unreadable and failure.__cause__ is not None:
+    if type(failure) is _UnreadableError and failure.__cause__ is not None:
         return seal_unreadable(failure.__cause__, item, 1, seconds), ()
     return seal(ERROR, failure, item, seconds)
 
@@ -257,10 +259,7 @@ def seal(kind: int, value: Any, item: int, seconds: float) -> tuple[bytes, Seque
     """Make the segment of one item: of its value, of the exception that it raised, or of why neither can travel."""
     out_of_band: list[pickle.PickleBuffer] = []
     try:
-        if kind == ERROR:
-            body = pickle.dumps(seal_error(value), 5)
-        else:
-            body = _dumps(value, out_of_band)
+        body = pickle.dumps(seal_error(value), 5) if kind == ERROR else _dumps(value, out_of_band)
     except Exception as error:  # noqa: BLE001 - whatever pickling raised is explained to the parent
         from parapluie import pickling
 
@@ -374,5 +373,3 @@ def segments_of(reply: bytes | memoryview) -> Iterator[tuple[int, int, int, floa
         offset += SEGMENT.size
         yield kind, first, items, seconds, view[offset : offset + size], buffers
         offset += size
-
-

@@ -11,6 +11,7 @@ import socket
 import threading
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 from parapluie import worker
 from parapluie.backend import Call, Stop
@@ -30,7 +31,9 @@ class RecordingHost:
         self.start_timeout = start_timeout
         initializer = initializer and pickle.dumps(initializer)
         self.bootstrap = pickle.dumps({"serializer": "pickle", "initializer": initializer, "salt": os.urandom(8)})
-        self.answers, self.rooms, self.failures = queue.SimpleQueue(), queue.SimpleQueue(), queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.rooms: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.failures: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.ready = threading.Semaphore(0)
 
     def replied(self, call_id, payload, buffers=()):
@@ -113,16 +116,28 @@ class Gate:
         self._guests = []
         return self
 
+    def open(self):
+        """Let everybody go on."""
+        for guest in self._guests:
+            let_go(guest)
+
     def __exit__(self, *_):
-        for guest in [self._listener, *self._guests]:
-            guest.close()
+        self.open()
+        for connection in [self._listener, *self._guests]:
+            connection.close()
 
     def arrival(self):
-        """Wait for a worker; return its pid and the connection, which lets it go on when it is closed."""
+        """Wait for a worker; return its pid and the connection, for `let_go`."""
         guest, _ = self._listener.accept()
         guest.settimeout(SECONDS)
         self._guests.append(guest)
         return int(guest.recv(20)), guest
+
+
+def let_go(guest):
+    """Let a worker go on. To close the connection is not enough: a worker that was forked later holds it too."""
+    with suppress(OSError):
+        guest.shutdown(socket.SHUT_RDWR)
 
 
 def wait_at(port):
@@ -149,13 +164,13 @@ def fail():
 
 def die_in_mid_reply():
     """Have the worker die when half of its reply is written."""
-    from multiprocessing.connection import Connection
+    from multiprocessing import connection
 
     def send(self, data):
         os.write(self.fileno(), bytes(data[: len(data) // 2]))
         kill_self()
 
-    Connection._send = send
+    setattr(connection.Connection, "_send", send)  # noqa: B010 - no type checker knows it
     return bytes(50_000)
 
 

@@ -72,7 +72,7 @@ def run(tmp_path):
     def run(text: str, *, how: str = "stdin") -> list[str]:
         text = "from workers import Worker\n" + dedent(text)
         (tmp_path / "script.py").write_text(text)
-        command = {"stdin": ["-"], "command": ["-c", text], "script": ["script.py"]}[how]
+        command = {"stdin": ["-"], "command": ["-c", text], "script": ["script.py"], "package": ["-m", "package"]}[how]
         done = subprocess.run(
             [sys.executable, *command],
             input=text if how == "stdin" else None,
@@ -191,24 +191,93 @@ def test_class_is_one_class_for_all_tasks_and_its_instances_come_back_as_ours(ru
     ) == ["7", "True", "3", "True", "None", "8"]
 
 
+def test_class_that_only_an_argument_refers_to_has_its_name_in_the_worker(run):
+    assert run(
+        """
+        import pickle
+        class Settings: pass
+        def by_value(thing): return b"by_value" in pickle.dumps(thing)
+        worker = Worker()
+        print(worker.run(by_value, Settings()))
+        worker.close()
+        """
+    ) == ["False"]
+
+
 def test_reply_never_changes_the_parents_globals(run):
     assert run(
         """
         x = 1
-        def set_x():
+        def set_x(n):
             global x, only_there
-            x = 5
-            only_there = 6
+            x, only_there = n, n + 1
             return (lambda: (x, only_there)), set_x
         worker = Worker()
-        read, back = worker.run(set_x)
+        read, back = worker.run(set_x, 5)
         print(x, *read(), back is set_x)
-        only_there = 60
-        worker.run(set_x)
+        worker.run(set_x, 7)
         print(*read())
         worker.close()
         """
-    ) == ["1", "1", "6", "True", "1", "60"]
+    ) == ["1", "1", "6", "True", "1", "6"]
+
+
+def test_reply_never_changes_the_parents_classes_and_functions(run):
+    assert run(
+        """
+        class Settings:
+            value = None
+        def note(value, seen=[]):
+            seen.append(value)
+            Settings.value = value
+            return Settings(), note, lambda: 0
+        worker = Worker()
+        worker.run(note, 7)
+        made, back, _ = worker.run(note, 8)
+        print(type(made) is Settings, Settings.value, back is note, note.__defaults__)
+        worker.close()
+        """
+    ) == ["True", "None", "True", "([],)"]
+
+
+def test_function_that_was_redefined_meanwhile_comes_back_as_it_was(run):
+    assert run(
+        """
+        from parapluie import pickling
+        def name(): return "old", name, lambda: 0
+        payload = pickling.dumps_auto((name, (), {}), print)
+        def name(): return "new", name
+        worker = Worker()
+        back = worker.send(payload)[1]
+        print(back()[0], back is name)
+        worker.close()
+        """
+    ) == ["old", "False"]
+
+
+def test_sender_that_reads_its_own_bytes_gets_its_own_things(run):
+    assert run(
+        """
+        import pickle
+        from parapluie import by_value
+        state = []
+        class Settings: pass
+        def get(seen=[]): return state
+        again = pickle.loads(by_value.dumps([get, Settings, lambda: state]))
+        print(again[0] is get, again[1] is Settings, again[2]() is state)
+        """
+    ) == ["True", "True", "True"]
+
+
+def test_relative_import_in_a_function_of_a_package(run, tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "other.py").write_text("answer = 42")
+    (tmp_path / "package" / "__main__.py").write_text(
+        "from workers import Worker\n"
+        "def task():\n    from .other import answer\n    return answer\n"
+        "worker = Worker()\nprint(worker.run(task))\nworker.close()\n"
+    )
+    assert run("", how="package") == ["42"]
 
 
 def test_cached_function_travels(run):
@@ -259,15 +328,14 @@ SCRIPT = """
     limit = 1
     made_by = []
     def helper(n): return limit * n
-    class Thing: pass
+    class Thing: size = 1
     def check(thing, function):
         return isinstance(thing, Thing), function is helper
     def prepare():
         global limit
         limit = 100
     if __name__ == "__main__":
-        limit = 50
-        late = 3
+        limit = Thing.size = 50
         def local(n): return helper(n) + late
         worker = Worker(__file__)
         {body}
@@ -279,7 +347,7 @@ SCRIPT = """
     ("body", "expected"),
     [
         # What the worker's own import made wins over what the parent has made of it since.
-        ("print(worker.run(lambda: limit))", ["1"]),
+        ("print(worker.run(lambda: limit), worker.run(lambda: Thing.size))", ["1", "1"]),
         # And the functions that it imported see the same names as those that came by value.
         ("worker.run(prepare); print(worker.run(lambda: (limit, helper(2))))", ["(100,", "200)"]),
         # What only the parent's guard made is added, and added again when it is rebound.

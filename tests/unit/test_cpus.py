@@ -71,7 +71,14 @@ V1 = {"proc/self/cgroup": "3:cpuset:/\n2:cpu,cpuacct:/docker/a\n1:name=systemd:/
             3,
         ),
         ({"proc/self/cgroup": "0::/../../other\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2),
-        ({"proc/self/cgroup": "0::/../other\n", "sys/fs/other/cpu.max": "200000 100000\n"}, 16),
+        (
+            {
+                "proc/self/cgroup": "0::/../other\n",
+                "sys/fs/cgroup/cpu.max": "max 100000\n",
+                "sys/fs/other/cpu.max": "200000 100000\n",
+            },
+            16,
+        ),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2),
         (
             {

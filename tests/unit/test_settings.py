@@ -205,12 +205,6 @@ def test_max_tasks_per_child():
         resolve("process", max_tasks_per_child=0)
 
 
-@pytest.mark.skipif("fork" not in OTHER_THAN_SPAWN, reason="the platform does not fork")
-def test_max_tasks_per_child_is_refused_with_fork():
-    with pytest.raises(ConfigError, match="max_tasks_per_child=3 contradicts start method 'fork'"):
-        resolve("process", max_tasks_per_child=3, start_method="fork")
-
-
 def test_initializer(offer):
     found = resolve("thread", initializer=print, initargs=iter("ab"))
     assert (found.initializer, found.initargs) == (print, ("a", "b"))

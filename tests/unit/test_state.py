@@ -49,7 +49,7 @@ def test_objects_behave_as_their_names_say(shared):
     assert waiting.full() and waiting.get(timeout=SECONDS) == 5
     lock = shared.lock()
     with lock:
-        assert not lock.acquire(False)
+        assert not lock.acquire(blocking=False)
 
 
 def test_every_kind_exists_in_both():
@@ -94,7 +94,7 @@ def test_server_starts_at_first_use_and_once(server_shared):
 def test_server_takes_no_notice_of_interrupts_and_its_death_is_said(server_shared):
     table = server_shared.dict()
     process = manager_process(server_shared.server.start())
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid or 0, signal.SIGINT)
     table["still"] = "here"
     process.kill()
     process.join(SECONDS)
@@ -110,7 +110,7 @@ def test_server_that_is_stuck_is_killed_and_leaves_no_socket(server_shared):
     manager = server_shared.server.start()
     address = manager.address
     assert os.path.exists(address)  # noqa: PTH110 - an address
-    os.kill(manager_process(manager).pid, signal.SIGSTOP)
+    os.kill(manager_process(manager).pid or 0, signal.SIGSTOP)
     del manager
     server_shared.close()
     assert not os.path.exists(address)  # noqa: PTH110

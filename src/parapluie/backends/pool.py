@@ -33,8 +33,13 @@ class PoolEngine(Engine):
 
     def submit(self, job: Job, args: tuple[Any, ...]) -> None:
         self._result = self._pool.apply_async(
-            run, args, callback=partial(self.answered, job), error_callback=partial(self.fail, job)
+            run, args, callback=partial(self.answered, job), error_callback=partial(self._failed, job)
         )
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        # Its traceback holds the call's bytes and a view of them, in a cycle that cannot be collected without noise.
+        error.__traceback__ = None
+        self.fail(job, error)
 
     def close(self) -> None:
         self._pool.close()

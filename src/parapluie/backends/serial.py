@@ -62,6 +62,7 @@ class SerialBackend(Backend):
         return True
 
     def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
+        del running, item  # what runs, runs in its caller
         for call in list(self._queue):
             if call.id == call_id:
                 try:

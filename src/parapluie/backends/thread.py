@@ -1,71 +1,94 @@
-"""The `thread` backend: calls run in threads of this process, those of the standard `ThreadPoolExecutor`."""
+"""The `thread` backend: calls run in threads of this process.
+
+    dispatch ─▶ pending (to withdraw is to pop it here) and queue ─▶ worker threads ─▶ Call.local
+
+Its threads are its own, and not those of `ThreadPoolExecutor`, because that one refuses work at interpreter exit
+before what was submitted is done.
+"""
 
 from __future__ import annotations
 
-import concurrent.futures
+import itertools
 import logging
 import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
+from time import monotonic
 
 from parapluie.backend import Backend, Call, Host, Stop
 
 _log = logging.getLogger("parapluie")
+_executors = itertools.count(1)
 
 
 class ThreadBackend(Backend):
-    """Runs calls in up to max_workers threads. What runs cannot be killed: stopping waits for it."""
+    """Runs calls in up to max_workers threads, started as they are needed. What runs cannot be killed."""
 
     def start(self, host: Host) -> None:
         self._host = host
-        self._pool = concurrent.futures.ThreadPoolExecutor(host.max_workers, thread_name_prefix="parapluie-thread-worker")
+        self._name = f"parapluie-worker-{next(_executors)}"
+        self._queue: SimpleQueue[int | None] = SimpleQueue()  # call ids; None ends a thread
+        self._pending: dict[int, Call] = {}  # queued and not begun
+        self._threads: list[threading.Thread] = []  # appended to by dispatch alone
         self._free = threading.Semaphore(2 * host.max_workers)
-        self._futures: dict[int, concurrent.futures.Future[None]] = {}
-        self._local = threading.local()
+        self._idle = threading.Semaphore(0)  # threads that wait for a call, minus calls on their way to them
+        self._stopping = False
 
     def dispatch(self, calls: Sequence[Call], /) -> int:
         taken = 0
         for call in calls:
-            if not self._free.acquire(blocking=False):
+            if self._stopping or not self._free.acquire(blocking=False):
                 break
-            future = self._futures[call.id] = self._pool.submit(self._run, call)
-            if future.done():  # it ended before it was noted
-                self._futures.pop(call.id, None)
+            self._pending[call.id] = call
+            self._queue.put(call.id)
             taken += 1
+            if not self._idle.acquire(blocking=False) and len(self._threads) < self._host.max_workers:
+                self._start_thread()
         return taken
 
-    def _run(self, call: Call) -> None:
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
         try:
-            if self._prepared() and call.local is not None:
+            thread.start()
+        except RuntimeError as error:  # too many, or the interpreter is ending: those that there are go on
+            if not self._threads:
+                self._host.start_failed(f"a thread could not be started: {error}", error)
+        else:
+            self._threads.append(thread)
+
+    def _work(self) -> None:
+        if not self._host.prepare():
+            return
+        while (call_id := self._queue.get()) is not None:
+            call = self._pending.pop(call_id, None)
+            if call is not None and call.local is not None:
                 call.local()
-        finally:
-            self._futures.pop(call.id, None)
-            del call  # while room is made, the last reference to a task's arguments must not be here
-            self._free.release()
+                del call  # whoever waits for room must not find a task's arguments alive here
+                self._free.release()
+            self._idle.release()
             self._host.room(1)
 
-    def _prepared(self) -> bool:
-        if not hasattr(self._local, "ready"):
-            self._local.ready = self._host.prepare()
-        return bool(self._local.ready)
-
     def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
-        future = self._futures.get(call_id)
-        if future is not None and future.cancel():
-            self._futures.pop(call_id, None)
-            self._free.release()
-            return True
-        return False
+        del running, item  # threads cannot be killed
+        if self._pending.pop(call_id, None) is None:
+            return False
+        self._free.release()
+        return True
 
     def stop(self, stop: Stop) -> None:
-        running = concurrent.futures.wait(list(self._futures.values()), 0 if stop.kill else stop.grace).not_done
-        self._pool.shutdown(wait=not running, cancel_futures=True)
-        if running:
+        self._stopping = True
+        for _ in self._threads:
+            self._queue.put(None)
+        deadline = monotonic() + (0.0 if stop.kill else stop.grace)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - monotonic()))
+        running = sum(thread.is_alive() for thread in self._threads)
+        if running and not stop.kill:
             _log.warning(
-                "parapluie: backend 'thread' did not stop within %s seconds: %d tasks still run, and threads cannot be "
-                "killed", stop.grace, len(running),
+                "parapluie: backend 'thread' did not stop within %s seconds: %d of %d workers still running; "
+                "threads cannot be killed", stop.grace, running, len(self._threads),
             )  # fmt: skip
 
     def workers(self) -> tuple[str, ...]:
-        return tuple(
-            thread.name for thread in threading.enumerate() if thread.name.startswith("parapluie-thread-worker")
-        )
+        return tuple(thread.name for thread in self._threads if thread.is_alive())

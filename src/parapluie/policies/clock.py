@@ -56,6 +56,6 @@ class Clock:
                 _, _, function, args = heapq.heappop(due)
                 try:
                     function(*args)
-                except Exception:
+                except Exception:  # noqa: BLE001 - one that fails must not keep the others from their time
                     _log.exception("parapluie: %r failed in the clock thread", function)
                 del function, args

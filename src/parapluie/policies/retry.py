@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tenacity
 from tenacity.retry import retry_base
@@ -18,7 +18,7 @@ from tenacity.wait import wait_base
 from parapluie.errors import ConfigError, TaskTimeoutError, WorkerLostError
 
 On = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], bool] | retry_base
-_DEFAULT_WAIT = tenacity.wait_exponential_jitter(initial=0.1, max=30.0, jitter=0.1)
+_DEFAULT_WAIT = tenacity.wait_exponential(multiplier=0.1, max=30.0) + tenacity.wait_random(0.0, 0.1)
 
 
 class Retry:
@@ -58,7 +58,9 @@ class Retry:
         self.wait, self.stop = wait, stop
 
     def __repr__(self) -> str:
-        return f"Retry(attempts={self.attempts}, on={self.on!r}, wait={self.wait!r}, stop={self.stop!r}, lost={self.lost})"
+        return (
+            f"Retry(attempts={self.attempts}, on={self.on!r}, wait={self.wait!r}, stop={self.stop!r}, lost={self.lost})"
+        )
 
     def begin(self) -> Attempts:
         """Return the book that is kept of one task (or item), from its first attempt on."""
@@ -110,7 +112,7 @@ class Attempts:
         return delay
 
 
-def as_retry(value: Retry | int | None) -> Retry | None:
+def as_retry(value: object) -> Retry | None:
     """Take what `retry=` may be; 3 is short for three attempts with exponential waits."""
     if value is None or isinstance(value, Retry):
         return value
@@ -119,20 +121,20 @@ def as_retry(value: Retry | int | None) -> Retry | None:
     raise ConfigError(f"retry={value!r} is not a Retry, a number of attempts, or None")
 
 
-def _count(name: str, value: int, least: int) -> int:
+def _count(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"Retry({name}={value!r}) is not a whole number from {least}")
     return value
 
 
-def _predicate(on: On) -> retry_base:
+def _predicate(on: Any) -> retry_base:
     if isinstance(on, retry_base):
         return on
     if isinstance(on, type):
         on = (on,)
     elif callable(on):
         return tenacity.retry_if_exception(on)
-    types = tuple(on) if isinstance(on, Iterable) else (on,)
+    types: tuple[object, ...] = tuple(on) if isinstance(on, Iterable) else (on,)
     for kind in types:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ConfigError(f"Retry(on={on!r}): {kind!r} is not an exception type")
@@ -141,14 +143,16 @@ def _predicate(on: On) -> retry_base:
                 f"Retry(on=...) names {kind.__name__}, which is not raised by a task; lost workers and overrun tasks "
                 "have a budget of their own: lost="
             )
-    return tenacity.retry_if_exception_type(types)
+    return tenacity.retry_if_exception_type(tuple(kind for kind in types if isinstance(kind, type)))
 
 
-def _waiting(wait: float | str | wait_base | None) -> wait_base:
+def _waiting(wait: object) -> wait_base:
     if wait is None or wait == "exponential":
         return _DEFAULT_WAIT
     if isinstance(wait, wait_base):
         return wait
     if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < float("inf"):
         return tenacity.wait_fixed(wait)
-    raise ConfigError(f"Retry(wait={wait!r}) is not a number of seconds from 0, 'exponential', or a tenacity wait object")
+    raise ConfigError(
+        f"Retry(wait={wait!r}) is not a number of seconds from 0, 'exponential', or a tenacity wait object"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from parapluie.errors import ConfigError
 
@@ -24,9 +24,13 @@ class Shutdown(_Shutdown):
 
     __slots__ = ()
 
-    def __new__(cls, *, drain: bool = True, grace: float = 5.0) -> Shutdown:
-        if not isinstance(drain, bool):
-            raise ConfigError(f"Shutdown(drain={drain!r}) is not True or False")
-        if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < float("inf"):
-            raise ConfigError(f"Shutdown(grace={grace!r}) is not a number of seconds from 0")
+    def __new__(cls, *, drain: bool = True, grace: float = 5.0) -> Self:
+        _check(drain, grace)
         return super().__new__(cls, drain, float(grace))
+
+
+def _check(drain: object, grace: object) -> None:
+    if not isinstance(drain, bool):
+        raise ConfigError(f"Shutdown(drain={drain!r}) is not True or False")
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < float("inf"):
+        raise ConfigError(f"Shutdown(grace={grace!r}) is not a number of seconds from 0")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
-from parapluie.backend import Begun
-from parapluie.policies.clock import Clock
+if TYPE_CHECKING:
+    from parapluie.backend import Begun
+    from parapluie.policies.clock import Clock
 
 
 class Timeouts:

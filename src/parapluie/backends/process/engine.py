@@ -47,6 +47,7 @@ class ProcessBackend(Backend):
         self._empty = threading.Event()  # set when no worker is left
         self._empty.set()
         self._start_again = 0.0  # when to try again after a start failed; 0: not
+        self._start_error: Exception | None = None
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -70,11 +71,10 @@ class ProcessBackend(Backend):
                 for number, call in enumerate(batch, handle.given + 1):
                     self._where[call.id] = handle, number
                 taken += count
-                if not self._give(handle, batch):
-                    break
+                self._give(handle, batch)
         return taken
 
-    def _give(self, handle: Handle, batch: Sequence[Call]) -> bool:
+    def _give(self, handle: Handle, batch: Sequence[Call]) -> None:
         try:
             if not handle.calls:
                 handle.heard = monotonic()  # it was idle: it is not quiet, it had nothing to say
@@ -88,16 +88,15 @@ class ProcessBackend(Backend):
         limit = self._host.max_tasks_per_child
         if limit is not None and handle.given >= limit and not handle.told:
             self._tell(handle)
-        return True
 
     def _with_room(self) -> Handle | None:
         """Choose the worker with the least to do; start one rather than queue behind a busy one."""
         best = None
         active = 0
         for handle in self._handles.values():
+            active += handle.active
             if handle.retiring:
                 continue
-            active += 1
             if not handle.calls:
                 return handle
             if best is None or len(handle.calls) < len(best.calls):
@@ -128,11 +127,13 @@ class ProcessBackend(Backend):
         others = [handle.wire.fd for handle in self._handles.values()]
         try:
             with start_lock:
-                handle = Handle(self._numbers, host.context, host.bootstrap, [*others, self._wake_read, self._wake_write])
+                handle = Handle(
+                    self._numbers, host.context, host.bootstrap, [*others, self._wake_read, self._wake_write]
+                )
         except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
             self._start_again = monotonic() + _START_AGAIN_SECONDS
+            self._start_error = error  # the collector tells: it holds no lock when it does
             self._wake()
-            host.start_failed(f"a process could not be started: {type(error).__name__}: {error}", error)
             return None
         self._handles[handle.number] = handle
         self._empty.clear()
@@ -304,7 +305,10 @@ class ProcessBackend(Backend):
                 self._flush(handle)
             if self._start_again and self._start_again <= now:
                 self._start_again = 0.0
+            error, self._start_error = self._start_error, None
             handles = list(self._handles.values())
+        if error is not None:
+            self._host.start_failed(f"a process could not be started: {type(error).__name__}: {error}", error)
         for handle in handles:
             if not handle.ready:
                 if not handle.killed and now >= handle.started + self._host.start_timeout:
@@ -326,7 +330,7 @@ class ProcessBackend(Backend):
             self._return(taken)
 
     def _may_start(self) -> bool:
-        return len(self._handles) < self._host.max_workers and not self._stopping
+        return sum(handle.active for handle in self._handles.values()) < self._host.max_workers and not self._stopping
 
     def _retire_torn(self, handle: Handle) -> None:
         """End a worker whose stream is broken off in the middle of a frame: it must not read any further."""
@@ -341,9 +345,9 @@ class ProcessBackend(Backend):
     def _announce_room(self) -> None:
         with self._lock:
             ahead = self._ahead()
-            active = [handle for handle in self._handles.values() if not handle.retiring]
-            room = sum(max(0, ahead - len(handle.calls)) for handle in active)
-            room += max(0, self._host.max_workers - len(active))
+            handles = self._handles.values()
+            room = sum(max(0, ahead - len(handle.calls)) for handle in handles if not handle.retiring)
+            room += max(0, self._host.max_workers - sum(handle.active for handle in handles))
         if room and not self._stopping:
             self._host.room(room)
 
@@ -382,6 +386,9 @@ class ProcessBackend(Backend):
             self._empty.wait(stop.grace)
         while not self._empty.is_set():
             self._force("kill", "killed", stop.grace)
+            if not self._collector.is_alive():  # it failed, and the executor is broken: nobody else would
+                for handle in list(self._handles.values()):
+                    self._bury(handle)
             self._empty.wait(1.0)
         self._end_collector()
 
@@ -392,10 +399,11 @@ class ProcessBackend(Backend):
                 handle.killed = handle.killed or f"{done} at shutdown"
                 getattr(handle.process, method)()
         if handles:
+            pids = ", ".join(str(handle.pid) for handle in handles)
+            when = f"did not stop within {grace:g} seconds" if grace else "was told not to wait"
             _log.warning(
-                "parapluie: backend %r did not stop within %s seconds: workers %s still running; %s",
-                self._host.backend, grace, ", ".join(str(handle.pid) for handle in handles), done,
-            )  # fmt: skip
+                "parapluie: backend %r %s: workers still running (pids %s); %s", self._host.backend, when, pids, done
+            )
 
     def _end_collector(self) -> None:
         with self._lock:
@@ -411,4 +419,3 @@ class ProcessBackend(Backend):
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))
-

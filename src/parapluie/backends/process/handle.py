@@ -66,6 +66,11 @@ class Handle:
         """How messages call it."""
         return f"process-{self.pid}"
 
+    @property
+    def active(self) -> bool:
+        """Say whether it counts as one of the most workers that may run."""
+        return bool(self.calls) or not self.retiring
+
     def give(self, calls: Sequence[Call]) -> bool:
         """Send calls in one write; False if something is left to flush."""
         pieces: list[Any] = []
@@ -87,7 +92,7 @@ class Handle:
 
     def take_back(self) -> dict[int, Call]:
         """Withdraw all that has not begun, and return it; nothing if the worker cannot be asked."""
-        if not self.page.lock.acquire(True, _LOCK_SECONDS):
+        if not self.page.lock.acquire(timeout=_LOCK_SECONDS):
             return {}
         try:
             begun = self.page.mark()[0]
@@ -101,7 +106,7 @@ class Handle:
 
     def kill_at(self, number: int, item: int | None, why: str) -> bool:
         """Kill the worker if it is at that call, and at that item if one is given."""
-        locked = self.page.lock.acquire(True, _LOCK_SECONDS)  # else it was stopped in there, and cannot go on either
+        locked = self.page.lock.acquire(timeout=_LOCK_SECONDS)  # else it was stopped in there, and cannot go on either
         try:
             begun, at_item, _, _ = self.page.mark()
             if begun != number or number not in self.calls or (item is not None and at_item != item):
@@ -115,7 +120,7 @@ class Handle:
 
     def sealed_replies(self) -> bytes:
         """Return the frames that the worker has sealed and perhaps not written; empty if it cannot be asked."""
-        locked = self.page.lock.acquire(True, _LOCK_SECONDS)
+        locked = self.page.lock.acquire(timeout=_LOCK_SECONDS)
         try:
             return self.page.replies() if locked or not self.process.is_alive() else b""
         finally:
@@ -123,7 +128,7 @@ class Handle:
                 self.page.lock.release()
 
     def losses(self) -> list[tuple[Call, Loss]]:
-        """Say what became of the calls that a dead worker leaves; the last given first, so that they go back in order."""
+        """Say what became of the calls that a dead worker leaves; the last given first, so they go back in order."""
         begun, _, stop, _ = self.page.mark()
         exit_code = self.process.exitcode
         lost = []
@@ -131,7 +136,9 @@ class Handle:
             if number > begun:
                 loss = Loss(began=False, worker=self.name, pid=self.pid, exit_code=exit_code)
             else:
-                loss = Loss(True, range(stop), True, exit_code, self.name, self.pid, self.killed)
+                loss = Loss(
+                    began=True, items=range(stop), exit_code=exit_code, worker=self.name, pid=self.pid, why=self.killed
+                )
             lost.append((call, loss))
         self.calls.clear()
         return lost

@@ -105,7 +105,7 @@ class _Loop:
         if not self._begin(0, 1 if select is None else select[0].start + 1, look=True):
             return
         self._began, self._start = time(), perf_counter()
-        worker.execute(payload, buffers, select, self._emit, self._mark, each)
+        worker.execute(payload, buffers, select, self._emit, self._mark, each=each)
         self._keep(REPLY)
 
     def _begin(self, item: int, stop: int, *, look: bool = False) -> bool:
@@ -168,7 +168,7 @@ class _Loop:
             self._release()
 
     def _lock(self) -> None:
-        while not self._acquire(True, 1.0):
+        while not self._acquire(timeout=1.0):
             """The parent holds it for microseconds; should it be stopped just then, we wait with it."""
 
     def write(self, pieces: Sequence[Any]) -> None:

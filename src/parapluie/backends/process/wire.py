@@ -121,7 +121,7 @@ class Frames:
 
 def split_frames(view: memoryview) -> tuple[list[tuple[int, memoryview]], int, int]:
     """Return the complete frames at the start of view, where the rest begins, and how long that will be at least."""
-    frames = []
+    frames: list[tuple[int, memoryview]] = []
     offset, end = 0, len(view)
     while end - offset >= FRAME.size:
         kind, length = FRAME.unpack_from(view, offset)

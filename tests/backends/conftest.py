@@ -1,0 +1,332 @@
+"""The rows of the suite: every backend with every start method, and what each of them claims.
+
+A test that asks for `backend` runs on every row whose capabilities it asks for:
+
+    @pytest.mark.requires("kills_running_task")     only on rows that claim it
+    @pytest.mark.lacks("runs_in_caller")            only on rows that do not
+
+What a row claims is what its `BackendInfo` says, so a claim that is not kept is red.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import multiprocessing
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+import pytest
+from backend_tasks import SECONDS
+
+from parapluie import Executor, Retry, registry
+from parapluie.backend import Capabilities
+
+START_METHODS = ("spawn", "forkserver", "fork")
+VARIANTS = {"serial": {"pickle_round_trip": True}}  # of backends with options: what the second row is made with
+
+# Starting two workers by one of these costs a fifth of a second. On these rows, tests that make executors of their own
+# run only where the start method matters (marked `every_start`): the same code of ours runs on the row with fork.
+SLOW_TO_START = (
+    "pool-spawn",
+    "pool-forkserver",
+    "futures-spawn",
+    "futures-forkserver",
+    "manager-spawn",
+)
+
+
+class Row(NamedTuple):
+    """One backend, one start method."""
+
+    id: str
+    name: str
+    options: dict[str, object]
+    capabilities: Capabilities
+    missing: str = ""  # why it cannot run here
+
+    def make(self, max_workers=2, **kwargs):
+        return Executor(self.name, max_workers, **{**self.options, **kwargs})
+
+
+def _rows():
+    for info in registry.infos(scan=False):
+        claims = info.capabilities(None)
+        if not claims.start_methods:
+            yield Row(info.name, info.name, {}, claims)
+        if info.name in VARIANTS:
+            options = VARIANTS[info.name]
+            variant = info.capabilities(registry.options_class(info)(**options))
+            yield Row("-".join((info.name, *options)), info.name, options, variant)
+        for method in START_METHODS if claims.start_methods else ():
+            missing = "" if method in claims.start_methods else f"this platform has no start method {method!r}"
+            yield Row(f"{info.name}-{method}", info.name, {"start_method": method}, claims, missing)
+
+
+ROWS = tuple(_rows())
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "requires(*names): only on backends that claim these capabilities")
+    config.addinivalue_line("markers", "lacks(*names): only on backends that do not claim these capabilities")
+    config.addinivalue_line("markers", "every_start: on the rows that are slow to start too")
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" not in metafunc.fixturenames:
+        return
+    marks = list(metafunc.definition.iter_markers())
+    wanted = {name for mark in marks if mark.name == "requires" for name in mark.args}
+    unwanted = {name for mark in marks if mark.name == "lacks" for name in mark.args}
+    quick = "make_executor" in metafunc.fixturenames and not any(mark.name == "every_start" for mark in marks)
+    rows = [
+        pytest.param(row, id=row.id, marks=[pytest.mark.skip(reason=row.missing)] if row.missing else [])
+        for row in ROWS
+        if all(getattr(row.capabilities, name) for name in wanted)
+        and not any(getattr(row.capabilities, name) for name in unwanted)
+        and not (quick and row.id in SLOW_TO_START)
+    ]
+    metafunc.parametrize("backend", rows, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def backend(request):
+    """The row that the test runs on."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def _kept(backend):
+    executor = backend.make()
+    yield executor
+    _end([executor])
+
+
+@pytest.fixture
+def executor(_kept):
+    """An executor with two workers that the tests of a row share: for tests that leave it as it was."""
+    return _kept
+
+
+@pytest.fixture
+def make_executor(backend):
+    """Make executors on the test's row; they are shut down behind it."""
+    made = []
+
+    def make(max_workers=2, **kwargs):
+        executor = backend.make(max_workers, **kwargs)
+        made.append(executor)
+        return executor
+
+    yield make
+    _end(made)
+
+
+def _end(executors):
+    """Shut down in bounded time."""
+    threads = [
+        threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        for executor in executors
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert not any(thread.is_alive() for thread in threads), "the executor does not shut down"
+
+
+@pytest.fixture(autouse=True)
+def no_defect_logged(caplog):
+    """Fail a test in which parapluie reports a defect: a second answer, a function that failed in a thread of ours."""
+    yield
+    records = caplog.get_records("call")
+    defects = [record for record in records if record.name == "parapluie" and record.levelno >= logging.ERROR]
+    assert [record.getMessage() for record in defects] == []
+
+
+# ---- what tests and tasks say to each other ---------------------------------------------------------------------
+
+
+class Visitor(NamedTuple):
+    """A task that has come to the gate."""
+
+    pid: int
+    label: str
+    connection: socket.socket
+
+    def release(self):
+        # By a byte: closing would not do, since a worker that was forked meanwhile holds the connection too.
+        with suppress(OSError):
+            self.connection.sendall(b"!")
+        self.connection.close()
+
+
+class Gate:
+    """Where tasks wait until their test lets them through (`backend_tasks.wait_at`)."""
+
+    def __init__(self):
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self._server.getsockname()[1]
+        self._visitors = queue.SimpleQueue()
+        self._waiting = []
+        self._lock = threading.Lock()
+        self._is_open = False
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while True:
+            connection, _ = self._server.accept()
+            with connection.makefile() as stream:
+                pid, _, label = stream.readline().rstrip("\n").partition(" ")
+            if pid == "close":
+                connection.close()
+                return
+            visitor = Visitor(int(pid), label, connection)
+            with self._lock:
+                self._waiting.append(visitor)
+                if self._is_open:
+                    visitor.release()
+            self._visitors.put(visitor)
+
+    def arrival(self):
+        """Wait for the next task to come."""
+        return self._visitors.get(timeout=SECONDS)
+
+    def arrivals(self, count):
+        """Wait for several tasks; they hold all of their workers at the same time."""
+        return [self.arrival() for _ in range(count)]
+
+    def nobody(self):
+        """Say that no task has come which was not asked about."""
+        return self._visitors.empty()
+
+    def open(self):
+        """Let everybody through, now and from now on."""
+        with self._lock:
+            self._is_open = True
+            for visitor in self._waiting:
+                visitor.release()
+
+    def close(self):
+        self.open()
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall(b"close\n")
+            self._thread.join()
+        self._server.close()
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """A file to which tasks append; `notes.size()` says how many bytes they have written."""
+    return Notes(tmp_path / "notes")
+
+
+class Notes:
+    def __init__(self, path):
+        self._path = path
+
+    def __fspath__(self):
+        return str(self._path)
+
+    @property
+    def path(self):
+        return str(self._path)
+
+    def size(self):
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def lines(self):
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+
+class CountingInput:
+    """An input that counts how far it was read."""
+
+    def __init__(self, items):
+        self._items = iter(items)
+        self.read = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        item = next(self._items)
+        self.read += 1
+        return item
+
+
+@pytest.fixture
+def counting():
+    return CountingInput
+
+
+# ---- processes --------------------------------------------------------------------------------------------------
+
+
+def _kill(pid):
+    """Kill a worker, and return when it has ended."""
+    if not hasattr(os, "pidfd_open"):
+        os.kill(pid, signal.SIGKILL)
+        _poll_until_gone(pid)
+        return
+    descriptor = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([descriptor], [], [], SECONDS)[0]
+    finally:
+        os.close(descriptor)
+
+
+def _poll_until_gone(pid):
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        if pid not in {child.pid for child in multiprocessing.active_children()}:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} does not end")
+
+
+@pytest.fixture
+def kill():
+    return _kill
+
+
+@pytest.fixture
+def results_of():
+    """Take the outcomes of futures, each in bounded time: values, and exceptions as they are."""
+
+    def outcome(future):
+        try:
+            return future.exception(SECONDS) or future.result()
+        except concurrent.futures.CancelledError as error:
+            return error
+
+    return lambda futures: [outcome(future) for future in futures]
+
+
+@pytest.fixture
+def at_once():
+    """Make a retry policy that does not wait, of three attempts unless told otherwise."""
+
+    def make(attempts=3, **kwargs):
+        return Retry(attempts, **{"wait": 0, **kwargs})
+
+    return make
