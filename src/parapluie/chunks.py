@@ -241,9 +241,6 @@ class ChunkPart(Work):
         return [item for item in items if not any(item in done for done in self.answered)]
 
     def lost(self, loss: Loss) -> None:
-        if self.withdrawn:
-            self.over()
-            return
         unanswered = self.unanswered()
         begun: list[int] = []
         if loss.began is not False:
@@ -278,16 +275,15 @@ class ChunkPart(Work):
         self.over()
 
     def cancel(self, *, running: bool = False) -> bool:
-        if not self.dispatcher.withdraw(self, running=running):
+        del running  # items that have begun are awaited
+        if not self.dispatcher.withdraw(self):
             return False
-        in_flight = self.withdrawn  # it was begun: the loss of its worker is still to come
         unanswered = self.unanswered()
         self.dispatcher.count("cancelled", len(unanswered))
         for item in unanswered:
             self.chunk.settle(item, (Failure(CancelledError()),), failures=True)
         self.withdrawn = True
-        if not in_flight:
-            self.over()
+        self.over()
         return True
 
     def over(self) -> None:

@@ -259,9 +259,16 @@ class Dispatcher:
                 return False
             self.room(1)
             return True
-        # What is said of a call whose worker was killed for it is dropped; its loss is still reported.
-        work.withdrawn = running and self._kill(work, None)
-        return work.withdrawn
+        if not running:
+            return False
+        work.withdrawn = True  # before the kill, so that the loss that it makes is not taken for one to be repeated
+        if self._kill(work, None):
+            return True
+        work.withdrawn = False
+        if work.call_id in self._in_flight:
+            return False
+        self._queued.pop(work.id, None)  # it was answered, or lost, in this very moment: no further attempt
+        return True
 
     def _kill(self, work: Work, item: int | None) -> bool:
         if not self.settings.capabilities.kills_running_task:
@@ -291,10 +298,6 @@ class Dispatcher:
         work = self._in_flight.get(call_id)
         if work is None:
             self._stray(call_id, "replied")
-            return
-        if work.withdrawn:  # cancelled while it ran, and it was quicker than the kill
-            self._in_flight.pop(call_id, None)
-            self.finished(work)
             return
         try:
             complete = work.replied(payload, buffers)

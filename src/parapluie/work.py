@@ -178,7 +178,7 @@ class Task(Work):
             return
         error = outcome.error
         annotate(error, self._note())
-        if self.book is not None and outcome.raised:
+        if self.book is not None and outcome.raised and not self.withdrawn:
             delay = self._delay(error)
             if delay is not None:
                 self.dispatcher.again(self, delay)

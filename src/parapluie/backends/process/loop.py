@@ -19,6 +19,7 @@ from parapluie.backends.process.wire import (
     CALL,
     FRAME,
     PART,
+    READ_SIZE,
     READY,
     REPLY,
     STOP,
@@ -84,7 +85,7 @@ class _Loop:
         """Return the next call's body; None at the sentinel or when the parent is gone."""
         while not self._inbox:
             self.flush()
-            data = os.read(self._fd, 1 << 18)
+            data = os.read(self._fd, READ_SIZE)
             if not data:
                 return None
             self._inbox.extend(self._frames.add(data))

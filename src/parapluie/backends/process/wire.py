@@ -32,7 +32,7 @@ _CALL = struct.Struct("<QBHHQ")  # number, each item marked?, ranges, buffers, l
 _REPLY = struct.Struct("<QdHQ")  # number, seconds, buffers, length of the payload
 _RANGE = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<Q")
-_READ = 1 << 18
+READ_SIZE = 1 << 16  # larger ones make malloc map and unmap memory for each read
 
 
 # ---- frames -----------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Wire:
         frames: list[tuple[int, memoryview]] = []
         while True:
             try:
-                data = os.read(self.fd, _READ)
+                data = os.read(self.fd, READ_SIZE)
             except BlockingIOError:
                 return frames, False
             except OSError:
@@ -193,7 +193,7 @@ class Wire:
             if not data:
                 return frames, True
             frames += self._frames.add(data)
-            if len(data) < _READ:
+            if len(data) < READ_SIZE:
                 return frames, False
 
     def close(self) -> None:
