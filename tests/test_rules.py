@@ -87,6 +87,7 @@ EXCEPTIONS = [
     errors.ConfigError("some text"),
     errors.UnknownBackendError("rya", available=("process", "ray"), suggestion="ray"),
     errors.CapabilityError("pool", "task_timeout=1", "it cannot kill", able=("process",)),
+    errors.MissingMainGuardError("program.py", 7, "main()"),
     errors.PluginError("some text", plugin="p", distribution="d 1.0", hook="h"),
     errors.ExecutorShutdownError("process", when="after shutdown"),
     errors.BackendError("some text", backend="process"),

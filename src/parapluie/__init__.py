@@ -65,9 +65,38 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - the names are those of _HOMES, which a test compares with the imports above
+__all__ = [
+    "Backend",
+    "BackendBrokenError",
+    "BackendError",
+    "BackendInfo",
+    "Call",
+    "Capabilities",
+    "CapabilityError",
+    "ConfigError",
+    "Executor",
+    "ExecutorShutdownError",
+    "Future",
+    "Loss",
+    "MissingMainGuardError",
+    "Outcome",
+    "ParapluieError",
+    "PluginError",
+    "RemoteError",
+    "RemoteTraceback",
+    "ResultPicklingError",
+    "ResultUnpicklingError",
+    "Retry",
+    "Shutdown",
+    "Stop",
+    "TaskError",
+    "TaskPicklingError",
+    "TaskTimeoutError",
+    "TaskUnpicklingError",
+    "UnknownBackendError",
+    "WorkerInitError",
+    "WorkerLostError",
     "__version__",
-    *_HOME_OF,
 ]
 
 

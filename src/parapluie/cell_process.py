@@ -15,16 +15,16 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from multiprocessing import Pipe, connection
 from multiprocessing import context as contexts
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parapluie import orphans, stdlib_private, worker
+from parapluie.starting import starting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -34,33 +34,16 @@ else:
 
 READY, REFUSES = b"1", b"0"  # what a worker says when it is ready: whether its initializer went well
 
-start_lock = threading.RLock()  # held while an engine starts
 _reap_lock = threading.Lock()  # held to ask for an exit code
 
 
-def _renew_locks() -> None:
-    global start_lock, _reap_lock
-    start_lock, _reap_lock = threading.RLock(), threading.Lock()
+def _renew_lock() -> None:
+    global _reap_lock  # noqa: PLW0603 - one for the process
+    _reap_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)  # the thread that held them is not in the child
-
-
-@contextmanager
-def interrupts_held(method: str) -> Iterator[None]:
-    """Have the worker start with SIGINT blocked, so that Ctrl-C finds it quiet while it still imports.
-
-    Not with forkserver: the server would inherit it, for everybody's processes.
-    """
-    if method == "forkserver" or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.register_at_fork(after_in_child=_renew_lock)  # the thread that held it is not in the child
 
 
 class CellProcess(_Base):
@@ -73,9 +56,7 @@ class CellProcess(_Base):
     _pidfd: int | None = None
 
     def start(self) -> None:
-        from parapluie.main_guard import hidden_main
-
-        with start_lock, hidden_main(), interrupts_held(self.method):
+        with starting(self.method):
             super().start()
             reads, writes = self.queues
             stdlib_private.close_reader(reads)

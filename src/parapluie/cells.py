@@ -19,11 +19,12 @@ from contextlib import suppress
 from pickle import PickleBuffer
 from typing import Any, ClassVar
 
-from parapluie import cell_process, stdlib_private, worker
+from parapluie import stdlib_private, worker
 from parapluie.backend import Backend, Call, Host, Loss, Stop
 from parapluie.cell_engine import Engine, Job
 from parapluie.cell_watch import Watcher
 from parapluie.errors import exit_reason
+from parapluie.starting import start_lock
 
 _log = logging.getLogger("parapluie")
 
@@ -119,7 +120,7 @@ class CellBackend(Backend):
     def _open(self, cell: Cell, job: Job, args: tuple[Any, ...]) -> None:
         engine = self.engine_class(cell.name, self._host, answer=self._replied)
         try:
-            with cell_process.start_lock:  # from the first pipe on: no worker may inherit another one's ends
+            with start_lock():  # from the first pipe on: no worker may inherit another one's ends
                 engine.open()
                 cell.engine = engine
                 engine.send(job, args)

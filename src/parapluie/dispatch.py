@@ -27,7 +27,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from parapluie import worker
+from parapluie import stdlib_private, worker
 from parapluie.backend import Backend, Begun, Buffers, Call, Loss, Stop
 from parapluie.errors import BackendBrokenError, ExecutorShutdownError, WorkerInitError
 from parapluie.policies.clock import Clock
@@ -382,7 +382,7 @@ class Dispatcher:
         if self.error is None:
             self.error = error
         for run in list(self.maps.values()):
-            run.cancel()
+            run.broken(self.error)
         for work in list(self._open.values()):
             self._queued.pop(work.id, None)
             work.failed(self.error)
@@ -499,8 +499,8 @@ class Dispatcher:
             if self._shared is None:
                 from parapluie.sharing.state import LocalShared, ServerShared
 
-                own = getattr(self.engine, "shared", None)
-                self._shared = own or (ServerShared(self.context) if self.isolated else LocalShared())
+                server = getattr(self.engine, "server", None)
+                self._shared = ServerShared(self.context, server) if self.isolated else LocalShared()
         return self._shared
 
     def stats(self) -> Stats:
@@ -528,6 +528,8 @@ def _close_all() -> None:
         dispatcher.close(wait=True)
 
 
-# multiprocessing ends its children in an atexit handler of its own; handlers run last in, first out, so ours, which
-# lets them end in order, has to be registered after it.
+# The engines that we drive, and multiprocessing, have exit handlers of their own, which run last in, first out: ours,
+# which lets work end in order, has to be registered after theirs. The first is for concurrent.futures, which closes
+# its executors before other exit handlers run.
+stdlib_private.before_threads_end(_close_all)
 atexit.register(_close_all)

@@ -255,10 +255,12 @@ class TaskTimeoutError(TaskError, TimeoutError):
         self, task_id: int | str | None, *, limit: float, attempt: int = 1, backend: str | None = None
     ) -> None:
         self.task_id, self.limit, self.attempt, self.backend = task_id, limit, attempt, backend
-        super().__init__(
+        message = (
             f"task {task_id} (attempt {attempt}) ran longer than task_timeout={limit:g} seconds on backend "
             f"{backend!r}; its worker was killed"
         )
+        super().__init__(message)
+        self.args = (message,)  # OSError takes what its __new__ was given, which are our facts
 
 
 class RemoteError(TaskError):

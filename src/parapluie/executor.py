@@ -207,7 +207,7 @@ class Executor(concurrent.futures.Executor):
         run = MapRun(
             self._dispatcher,
             fn,
-            [iter(iterable) for iterable in iterables],
+            iterables,
             dumps=self._dumps,
             # Not `self`: the run is kept until its end, and must not keep an executor that nobody else holds.
             explain=lambda value, error, item: unsendable(value, error, item, fn, where, backend),

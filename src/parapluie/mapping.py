@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import worker
 from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges
+from parapluie.errors import ExecutorShutdownError
 from parapluie.replies import Failure
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class MapRun:
         self.ready: deque[Chunk] = deque()  # complete, in the order in which they became so
         self.advanced = self.exhausted = self.dropped = self.timed = False
         self.source_error: BaseException | None = None
+        self._finite = any(hasattr(iterable, "__len__") for iterable in iterables)
         self._source = zip(*iterables, strict=False)
         self._count = 0  # items read
         self._dumps, self._explain = dumps, explain
@@ -266,8 +268,16 @@ class MapRun:
         self.drain(wait=self.dispatcher.clock is None)
 
     def drain(self, *, wait: bool) -> None:
-        """Read the input to its end, in this thread or in one of its own."""
-        if wait:
+        """Read the input to its end, in this thread or in one of its own.
+
+        Input that may be endless is not read any further for a consumer who has stopped half-way and still holds the
+        iterator: that one raises.
+        """
+        if self.advanced and not self.dropped and not self._finite:
+            if not self.exhausted:
+                self.source_error = ExecutorShutdownError(self.dispatcher.backend)
+                self._end()
+        elif wait:
             self._run_to_end()
         elif not self.exhausted:
             try:
@@ -281,6 +291,11 @@ class MapRun:
             if self.exhausted:
                 return
             self.wait(lambda: self.exhausted or self.window.limit_in_flight(1) > 0, None)
+
+    def broken(self, error: BaseException) -> None:
+        """Read nothing more: the executor is broken, which the consumer is told after the last result."""
+        self.source_error = error
+        self._end()
 
     def cancel(self) -> None:
         """Read nothing more and withdraw what has not begun."""

@@ -57,3 +57,5 @@ def ignore_interrupts() -> None:
     By a handler that does nothing: an ignored signal would be inherited by the programs that tasks start.
     """
     signal.signal(signal.SIGINT, lambda _signum, _frame: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # held while this process was started

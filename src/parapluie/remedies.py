@@ -9,7 +9,7 @@ from parapluie.worker import describe, type_name
 
 _OWN = "create it in the worker (initializer=) or leave it out in __getstate__"
 _OPEN = "open it in the worker (initializer=)"
-_INHERITED = "it reaches other processes by inheritance only; use executor.shared or executor.channel()"
+_INHERITED = "it reaches other processes by inheritance only; use executor.shared"
 _TOP_LEVEL = "define it at the top level of a module, or use serializer='auto'"
 _LOOP = "an event loop and what runs in it stay in their process; send plain data"
 _WEAK = "send the object itself, or leave it out in __getstate__"
@@ -26,8 +26,8 @@ _REMEDIES = {
     "threading.Semaphore": _OWN,
     "threading.Thread": "start it in the worker",
     "subprocess.Popen": "start it in the worker",
-    "queue.Queue": "use executor.channel() or executor.shared",
-    "_queue.SimpleQueue": "use executor.channel() or executor.shared",
+    "queue.Queue": "use executor.shared.queue()",
+    "_queue.SimpleQueue": "use executor.shared.queue()",
     "_io._IOBase": "send its path and open it in the worker",
     "mmap.mmap": "send its path and map it in the worker",
     "_socket.socket": _OPEN,

@@ -16,9 +16,9 @@ from contextlib import suppress
 from multiprocessing.managers import SyncManager
 from typing import TYPE_CHECKING, Any
 
-from parapluie import cell_process, orphans, stdlib_private
+from parapluie import orphans, stdlib_private
 from parapluie.errors import BackendBrokenError, BackendError
-from parapluie.main_guard import hidden_main
+from parapluie.starting import starting
 from parapluie.worker import describe
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ class StateServer:
         stdlib_private.make_temporary_directory()
         manager = SyncManager(ctx=self._context)
         try:
-            with (
-                cell_process.start_lock,
-                hidden_main(),
-                cell_process.interrupts_held(self._context.get_start_method()),
-            ):
+            with starting(self._context.get_start_method()):
                 manager.start(initializer=orphans.end_with_parent)
         except EOFError as error:
             raise BackendBrokenError("the server of shared state ended before it was ready") from error

@@ -42,15 +42,16 @@ INIT = 5  # the initializer failed: as ERROR
 SEAL_SECONDS = 0.001  # within a chunk, what is done is sealed at least this often
 BLOCK_SECONDS = 0.00025  # and runs in blocks of about this length, between which the worker looks around
 
-_prepared: dict[bytes, tuple[Any, ...] | None] = {}  # bootstrap -> how its initializer failed, if it did
+_prepared: dict[tuple[int, bytes], tuple[Any, ...] | None] = {}  # process, bootstrap -> how that failed, if it did
 _serializer = "auto"
 
 
 def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
     """Run the executor's initializer in this process, once; return None, or the error sealed by `seal_error`."""
     global _serializer  # noqa: PLW0603 - one for the process, as the bootstrap is
-    if bootstrap in _prepared:
-        return _prepared[bootstrap]
+    key = getpid(), bootstrap  # a forked child holds a copy of this, and is another process
+    if key in _prepared:
+        return _prepared[key]
     failure = None
     try:
         settings = pickle.loads(bootstrap)
@@ -64,7 +65,7 @@ def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
         # The standard executors say it in this place too, and a worker's own log handlers may be set up by now.
         logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
         failure = seal_error(error)
-    _prepared[bootstrap] = failure
+    _prepared[key] = failure
     return failure
 
 

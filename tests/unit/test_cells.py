@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
-from cell_helpers import (  # type: ignore[import-not-found] # pytest puts the folder on the path
+from cell_helpers import (
     SECONDS,
     Gate,
     Running,

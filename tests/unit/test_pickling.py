@@ -123,7 +123,7 @@ def closure():
 
 
 LOCK = "'_thread.lock', which cannot be pickled; create it in the worker (initializer=) or leave it out in __getstate__"
-QUEUES = "it reaches other processes by inheritance only; use executor.shared or executor.channel()"
+QUEUES = "it reaches other processes by inheritance only; use executor.shared"
 EXECUTOR = "an executor cannot be sent into a task; make one there"
 
 CULPRITS = [
@@ -147,7 +147,7 @@ CULPRITS = [
     (lambda: Bag(done=threading.Event()), ".done", "threading.Event", "leave it out in __getstate__"),
     (threading.Thread, "", "threading.Thread", "start it in the worker"),
     (threading.local, "", "_thread._local", "leave it out in __getstate__"),
-    (queue.Queue, "", "queue.Queue", "use executor.channel() or executor.shared"),
+    (queue.Queue, "", "queue.Queue", "use executor.shared.queue()"),
     (lambda: open(os.devnull, "rb"), "", "_io.BufferedReader", "send its path and open it in the worker"),  # noqa: SIM115, PTH123
     (socket.socket, "", "socket.socket", "open it in the worker (initializer=)"),
     (lambda: (n for n in "ab"), "", "generator", "send a list of its items, or make it in the worker"),

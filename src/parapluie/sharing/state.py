@@ -23,7 +23,7 @@ class Shared(ABC):
     def _make(self, kind: str, *args: Any, **kwargs: Any) -> Any:
         """Make an object of a kind: the name of the method below."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - local objects need nothing
         """Let go of the objects, where they live in a process of their own."""
 
     def lock(self) -> AbstractContextManager[bool]:

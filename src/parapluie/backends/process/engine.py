@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from time import monotonic
 
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
-from parapluie.backends.process.handle import Handle, start_lock
+from parapluie.backends.process.handle import Handle
 from parapluie.backends.process.wire import PART, READY, REPLY, read_reply, split_frames
+from parapluie.starting import start_lock
 
 _log = logging.getLogger("parapluie")
 _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead
@@ -126,7 +127,7 @@ class ProcessBackend(Backend):
         self._numbers += 1
         others = [handle.wire.fd for handle in self._handles.values()]
         try:
-            with start_lock:
+            with start_lock():
                 handle = Handle(
                     self._numbers, host.context, host.bootstrap, [*others, self._wake_read, self._wake_write]
                 )
@@ -237,8 +238,11 @@ class ProcessBackend(Backend):
         self._take_frames(handle, frames)
         return closed
 
-    def _take_frames(self, handle: Handle, frames: list[tuple[int, memoryview]]) -> None:
-        """Answer the calls that frames reply to. A reply that was already read, from the page, is passed over."""
+    def _take_page(self, handle: Handle) -> None:
+        self._take_frames(handle, split_frames(memoryview(handle.sealed_replies()))[0], from_page=True)
+
+    def _take_frames(self, handle: Handle, frames: list[tuple[int, memoryview]], *, from_page: bool = False) -> None:
+        """Answer the calls that frames reply to. A reply that was read before, from the page, is passed over."""
         if frames:
             handle.heard = monotonic()
         answers = []
@@ -248,9 +252,9 @@ class ProcessBackend(Backend):
                     handle.ready = True
                     self._host.started()
                     continue
-                number, seconds, payload, buffers = read_reply(body)
+                serial, number, seconds, payload, buffers = read_reply(body)
                 call = handle.calls.get(number)
-                if call is None:
+                if not handle.is_new(serial, from_page=from_page) or call is None:
                     continue
                 if kind == REPLY:
                     del handle.calls[number]
@@ -272,7 +276,7 @@ class ProcessBackend(Backend):
         """Answer everything that a dead worker leaves, and forget it."""
         handle.process.join()
         self._receive(handle)
-        self._take_frames(handle, split_frames(memoryview(handle.sealed_replies()))[0])
+        self._take_page(handle)
         with self._lock:
             self._handles.pop(handle.number, None)
             self._to_flush.discard(handle)
@@ -321,7 +325,7 @@ class ProcessBackend(Backend):
 
     def _look_after(self, handle: Handle) -> None:
         """Read a quiet worker's sealed replies; let others have what it has not begun, if they have nothing to do."""
-        self._take_frames(handle, split_frames(memoryview(handle.sealed_replies()))[0])
+        self._take_page(handle)
         with self._lock:
             idle = any(not other.calls and not other.retiring for other in self._handles.values())
             taken = self._take_back(handle) if len(handle.calls) > 1 and (idle or self._may_start()) else {}

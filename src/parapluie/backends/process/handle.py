@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from parapluie import main_guard
 from parapluie.backend import Begun, Call, Loss
 from parapluie.backends.process import loop
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
+from parapluie.starting import starting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,15 +18,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("parapluie")
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
 
-# One process at a time: what a fork inherits from a start in another thread would keep pipes open behind our back.
-start_lock = threading.Lock()
-
 
 class Handle:
     """One worker, seen from the parent. Guarded by the engine's lock, but for what is said otherwise.
 
     Attributes:
         calls: given and not answered, by number, in the order in which the worker takes them.
+        serial, ahead: the replies that were taken, each of which may be seen twice: in the page and in the pipe.
         given: how many calls it was ever given.
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
@@ -45,7 +42,7 @@ class Handle:
             name=f"parapluie-process-{number}",
         )
         try:
-            with main_guard.hidden_main():
+            with starting(context.get_start_method()):
                 self.process.start()
         except BaseException:
             ours.close()
@@ -58,6 +55,8 @@ class Handle:
         self.started = self.heard = monotonic()
         self.calls: dict[int, Call] = {}
         self.given = 0
+        self.serial = 0  # of the last reply that came through the pipe
+        self.ahead: set[int] = set()  # of those that were read from the page before they came through the pipe
         self.ready = self.retiring = self.told = False
         self.killed = ""
 
@@ -126,6 +125,19 @@ class Handle:
         finally:
             if locked:
                 self.page.lock.release()
+
+    def is_new(self, serial: int, *, from_page: bool) -> bool:
+        """Say whether a reply is seen for the first time, and note it."""
+        if from_page:
+            if serial <= self.serial or serial in self.ahead:
+                return False
+            self.ahead.add(serial)
+            return True
+        self.serial = serial
+        if serial in self.ahead:
+            self.ahead.remove(serial)
+            return False
+        return True
 
     def losses(self) -> list[tuple[Call, Loss]]:
         """Say what became of the calls that a dead worker leaves; the last given first, so they go back in order."""

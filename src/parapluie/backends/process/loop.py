@@ -74,6 +74,7 @@ class _Loop:
         self._kept_since = 0.0
         self._pid = os.getpid()
         self._number = 0
+        self._serial = 0  # of the last reply
         self._began = 0.0
         self._start = 0.0
         self._segments: list[bytes] = []
@@ -144,8 +145,11 @@ class _Loop:
     def _keep(self, kind: int) -> None:
         """Put the segments that were emitted into the page, as a reply."""
         now = perf_counter()
+        self._serial += 1
         head = worker.REPLY.pack(self._pid, self._began, len(self._segments))
-        pieces = reply_frame(kind, self._number, now - self._start, [head, *self._segments], self._buffers)
+        pieces = reply_frame(
+            kind, self._serial, self._number, now - self._start, [head, *self._segments], self._buffers
+        )
         self._segments, self._buffers = [], []
         size = FRAME.size + FRAME.unpack_from(pieces[0])[1]
         if size > self._page.room - self._kept:

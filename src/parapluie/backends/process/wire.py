@@ -29,7 +29,7 @@ FRAME = struct.Struct("<BQ")  # type, length of the body
 CALL, STOP, READY, REPLY, PART = range(1, 6)
 
 _CALL = struct.Struct("<QBHHQ")  # number, each item marked?, ranges, buffers, length of the payload
-_REPLY = struct.Struct("<QdHQ")  # number, seconds, buffers, length of the payload
+_REPLY = struct.Struct("<QQdHQ")  # serial number of the reply, number of the call, seconds, buffers, length of payload
 _RANGE = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<Q")
 READ_SIZE = 1 << 16  # larger ones make malloc map and unmap memory for each read
@@ -52,10 +52,12 @@ def call_frame(number: int, call: Call) -> list[Any]:
     return _framed(CALL, head, views, payload)
 
 
-def reply_frame(kind: int, number: int, seconds: float, pieces: Sequence[bytes], buffers: Sequence[Any]) -> list[Any]:
+def reply_frame(
+    kind: int, serial: int, number: int, seconds: float, pieces: Sequence[bytes], buffers: Sequence[Any]
+) -> list[Any]:
     """Make the frame of a reply (REPLY, the last one for its call, or PART), as pieces."""
     views = [memoryview(buffer).cast("B") for buffer in buffers]
-    return _framed(kind, [_REPLY.pack(number, seconds, len(views), sum(map(len, pieces)))], views, *pieces)
+    return _framed(kind, [_REPLY.pack(serial, number, seconds, len(views), sum(map(len, pieces)))], views, *pieces)
 
 
 def _framed(kind: int, head: list[bytes], views: list[memoryview], *payload: bytes) -> list[Any]:
@@ -76,12 +78,12 @@ def read_call(body: memoryview) -> tuple[int, bool, tuple[range, ...] | None, me
     return number, bool(each), tuple(select) or None, payload, views
 
 
-def read_reply(body: memoryview) -> tuple[int, float, memoryview, list[memoryview]]:
-    """Read a reply's body: number, seconds, payload, buffers."""
-    number, seconds, buffers, size = _REPLY.unpack_from(body)
+def read_reply(body: memoryview) -> tuple[int, int, float, memoryview, list[memoryview]]:
+    """Read a reply's body: serial number, number of the call, seconds, payload, buffers."""
+    serial, number, seconds, buffers, size = _REPLY.unpack_from(body)
     if not buffers:
-        return number, seconds, body[_REPLY.size :], []
-    return number, seconds, *_read_views(body, _REPLY.size, buffers, size)
+        return serial, number, seconds, body[_REPLY.size :], []
+    return serial, number, seconds, *_read_views(body, _REPLY.size, buffers, size)
 
 
 def _read_views(body: memoryview, offset: int, count: int, size: int) -> tuple[memoryview, list[memoryview]]:

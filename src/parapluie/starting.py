@@ -1,0 +1,55 @@
+"""Starting processes: one at a time, and with what a worker must not see put away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+from parapluie.main_guard import hidden_main
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# One process at a time, from its first pipe on: what a fork in another thread inherits would keep pipes open behind
+# our back, and the end of a pipe is how deaths are seen. Re-entrant, so that several steps can be held together.
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - the thread that held it is not in a forked child
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def start_lock() -> threading.RLock:
+    """Return the lock that is held while a process is started."""
+    return _lock
+
+
+@contextmanager
+def starting(method: str | None) -> Iterator[None]:
+    """Start a process inside of this, by a start method."""
+    with _lock, hidden_main(), _interrupts_held(method):
+        yield
+
+
+@contextmanager
+def _interrupts_held(method: str | None) -> Iterator[None]:
+    """Have the worker start with SIGINT blocked, so that Ctrl-C finds it quiet while it still imports.
+
+    Not with forkserver: the server would inherit it, for everybody's processes.
+    """
+    if method == "forkserver" or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,162 @@
+"""Bad input: refused where it is given, with what was given, what is allowed, and the nearest name."""
+
+from __future__ import annotations
+
+import threading
+
+import backend_tasks as tasks
+import pytest
+from backend_tasks import SECONDS
+
+from parapluie import CapabilityError, ConfigError, Executor, Retry, Shutdown, UnknownBackendError
+
+requires, lacks = pytest.mark.requires, pytest.mark.lacks
+
+REFUSED = [
+    ({"max_workers": 0}, r"max_workers=0 .*greater than 0"),
+    ({"max_workers": -1}, r"max_workers=-1 .*greater than 0"),
+    ({"max_workers": "two"}, r"max_workers='two' is not a positive integer"),
+    ({"max_workers": True}, r"max_workers=True is not a positive integer"),
+    ({"max_workers": 1.5}, r"max_workers=1.5 is not a positive integer"),
+    ({"initializer": 5}, r"initializer=5 is not callable"),
+    ({"initializer": tasks.prepare, "initargs": 5}, r"initargs=5 is not iterable"),
+    ({"start_timeout": 0}, r"start_timeout=0 .*greater than 0"),
+    ({"start_timeout": "soon"}, r"start_timeout='soon' is not a positive number of seconds"),
+    ({"retry": "often"}, r"retry='often' is not a Retry, a number of attempts, or None"),
+    ({"retry": 0}, r"attempts=0"),
+    ({"retry": True}, r"retry=True is not"),
+    ({"shutdown": "now"}, r"shutdown='now' is not a parapluie.Shutdown"),
+    ({"shutdown": 5}, r"shutdown=5 is not a parapluie.Shutdown"),
+    ({"pickle_check": "rase"}, r"pickle_check='rase' is not allowed; allowed: 'auto', 'raise'.*[Dd]id you mean 'raise'"),
+    ({"pickle_check": None}, r"pickle_check=None is not allowed"),
+    ({"serializer": "pickel"}, r"unknown serializer 'pickel'; available: .*Did you mean 'pickle'"),
+    ({"serializer": 5}, r"serializer=5"),
+    ({"max_worker": 2}, r"unknown option max_worker=2 for backend .*[Dd]id you mean 'max_workers'"),
+    ({"task_timout": 2}, r"unknown option task_timout=2 for backend .*[Dd]id you mean 'task_timeout'"),
+    ({"colour": "red"}, r"unknown option colour='red' for backend"),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "message"), REFUSED, ids=lambda value: str(value) if isinstance(value, dict) else "")
+def test_setting_that_cannot_be_honoured_is_refused(backend, kwargs, message):
+    threads = set(threading.enumerate())
+    with pytest.raises(ConfigError, match=message):
+        backend.make(**kwargs)
+    assert set(threading.enumerate()) <= threads
+
+
+@requires("start_methods")
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"start_method": "sporn"}, r"start_method='sporn' is not allowed; allowed: .*[Dd]id you mean 'spawn'"),
+        ({"start_method": None, "mp_context": "sporn"}, r"mp_context='sporn' is not allowed"),
+        ({"max_tasks_per_child": 0, "start_method": "spawn"}, r"max_tasks_per_child=0 .*greater than 0"),
+        ({"max_tasks_per_child": "x"}, r"max_tasks_per_child='x' is not a positive integer"),
+    ],
+)
+def test_setting_of_processes_that_cannot_be_honoured_is_refused(backend, kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        backend.make(**kwargs)
+
+
+@lacks("start_methods")
+def test_start_method_is_refused_where_there_is_none(backend):
+    with pytest.raises(CapabilityError, match="start_method='spawn'.*process") as caught:
+        backend.make(start_method="spawn")
+    assert "process" in caught.value.able
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"), [("proces", "process"), ("treads", "thread"), ("Serial", "serial"), ("manger", "manager")]
+)
+def test_unknown_backend_is_answered_with_the_nearest(name, suggestion):
+    with pytest.raises(UnknownBackendError, match=f"unknown backend '{name}'.*Did you mean '{suggestion}'") as caught:
+        Executor(name)
+    assert isinstance(caught.value, LookupError) and suggestion in caught.value.available
+
+
+@pytest.mark.parametrize("given", [5, b"process", ["process"], object])
+def test_backend_that_is_none_is_refused(given):
+    with pytest.raises(ConfigError, match="is neither the name of a backend nor a Backend"):
+        Executor(given)
+
+
+def test_options_of_a_backend_are_checked():
+    with pytest.raises(ConfigError, match=r"unknown option pickle_roundtrip=True .*[Dd]id you mean 'pickle_round_trip'"):
+        Executor("serial", pickle_roundtrip=True)
+    with pytest.raises(ConfigError, match=r"pickle_round_trip='yes'"):
+        Executor("serial", pickle_round_trip="yes")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"chunksize": 0}, "chunksize=0"),
+        ({"chunksize": -3}, "chunksize=-3"),
+        ({"chunksize": True}, "chunksize=True"),
+        ({"chunksize": 2.0}, r"chunksize=2\.0"),
+        ({"chunksize": "many"}, "chunksize='many'"),
+        ({"buffersize": 0}, "buffersize=0"),
+        ({"buffersize": "all"}, "buffersize='all'"),
+        ({"on_error": "explode"}, "on_error='explode' is not one of 'raise', 'collect', 'skip'"),
+        ({"on_error": None}, "on_error=None is not one of"),
+        ({"timeout": "soon"}, "timeout='soon'"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_map_refuses_what_it_cannot_honour(executor, counting, kwargs, message):
+    source = counting(range(3))
+    with pytest.raises(ConfigError, match=message):
+        executor.map(tasks.square, source, **kwargs)
+    assert source.read == 0
+
+
+@pytest.mark.parametrize("function", [None, 5, "print"])
+def test_what_cannot_be_called_is_refused(executor, function):
+    with pytest.raises(TypeError, match="cannot be called"):
+        executor.submit(function)
+    with pytest.raises(TypeError, match="cannot be called"):
+        executor.map(function, [1])
+    assert executor.submit(tasks.add, 1, 1).result(SECONDS) == 2
+
+
+def test_what_cannot_be_iterated_is_refused(executor):
+    with pytest.raises(TypeError, match="not iterable"):
+        executor.map(tasks.add, [1], 5)
+
+
+def test_view_refuses_what_it_cannot_honour(executor):
+    with pytest.raises(ConfigError, match="name=3 is not a string"):
+        executor.with_options(name=3)
+    with pytest.raises(ConfigError, match="retry='often'"):
+        executor.with_options(retry="often")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Retry(0),
+        lambda: Retry(True),
+        lambda: Retry("3"),
+        lambda: Retry(3, lost=-1),
+        lambda: Retry(3, on=5),
+        lambda: Retry(3, on=[5]),
+        lambda: Retry(3, wait=-1),
+        lambda: Retry(3, wait="long"),
+        lambda: Retry(3, wait=float("nan")),
+        lambda: Retry(3, stop=5),
+        lambda: Shutdown(grace=-1),
+        lambda: Shutdown(grace=float("inf")),
+        lambda: Shutdown(drain="yes"),
+    ],
+)
+def test_policy_refuses_what_it_cannot_honour(make):
+    with pytest.raises(ConfigError):
+        make()
+
+
+def test_wrong_number_of_arguments_is_the_tasks_error(executor):
+    assert isinstance(executor.submit(tasks.add, 1).exception(SECONDS), TypeError)
+    with pytest.raises(TypeError):
+        executor.submit()

@@ -1,0 +1,259 @@
+"""Workers that die and attempts that overrun: one task pays, the others go on, and the error says how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from concurrent.futures import BrokenExecutor
+from functools import partial
+
+import backend_tasks as tasks
+import pytest
+from backend_tasks import SECONDS
+
+from parapluie import CapabilityError, ConfigError, Retry, TaskTimeoutError, WorkerLostError
+
+requires, lacks = pytest.mark.requires, pytest.mark.lacks
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that kill")
+
+DEATHS = [
+    pytest.param("SIGKILL", -9, "was killed by SIGKILL", marks=posix),
+    pytest.param("SIGSEGV", -11, "was killed by SIGSEGV", marks=posix),
+    pytest.param("_exit", 0, "ended with exit code 0"),
+]
+
+
+@pytest.mark.every_start
+@requires("survives_dead_worker")
+@pytest.mark.parametrize(("how", "code", "words"), DEATHS)
+def test_death_costs_one_task_and_is_named(make_executor, results_of, how, code, words):
+    executor = make_executor()
+    futures = [executor.submit(tasks.square, number) for number in range(5)]
+    killer = executor.submit(tasks.die, how)
+    futures += [executor.submit(tasks.square, number) for number in range(5, 10)]
+    error = killer.exception(SECONDS)
+    assert isinstance(error, WorkerLostError) and isinstance(error, BrokenExecutor)
+    assert error.exit_code == code and words in str(error)
+    assert error.task_id == killer.task_id and error.pid and error.attempt == 1
+    assert f"task {killer.task_id} " in str(error) and str(error.pid) in str(error)
+    assert results_of(futures) == [number * number for number in range(10)]
+    assert executor.submit(tasks.add, 1, 2).result(SECONDS) == 3
+    stats = executor.stats()
+    assert (stats.lost, stats.failed, stats.done, stats.queued, stats.running) == (1, 1, 11, 0, 0)
+
+
+@requires("isolated_memory")
+def test_exit_in_a_task_is_its_error_and_costs_no_worker(executor):
+    before = executor.stats().workers
+    future = executor.submit(tasks.die, "exit")
+    error = future.exception(SECONDS)
+    assert isinstance(error, SystemExit) and error.code == 3
+    assert "sys.exit(3)" in error.__cause__.tb
+    assert executor.submit(tasks.add, 1, 2).result(SECONDS) == 3
+    assert executor.stats().workers >= before
+
+
+@requires("survives_dead_worker")
+def test_neighbour_that_runs_meanwhile_is_not_harmed(make_executor, gate):
+    executor = make_executor()
+    neighbour = executor.submit(tasks.wait_at, gate.port, "neighbour")
+    gate.arrival()
+    assert isinstance(executor.submit(tasks.die, "_exit").exception(SECONDS), WorkerLostError)
+    assert not neighbour.done()
+    gate.open()
+    assert neighbour.result(SECONDS) == "neighbour" and neighbour.attempts == 1
+
+
+@requires("survives_dead_worker")
+def test_every_future_resolves_when_every_worker_dies_again_and_again(make_executor, results_of):
+    executor = make_executor()
+    futures = [executor.submit(tasks.die_at, number - number % 3, "_exit", number) for number in range(24)]
+    outcomes = results_of(futures)
+    for number, outcome in enumerate(outcomes):
+        if number % 3:
+            assert outcome == number * number
+        else:
+            assert isinstance(outcome, WorkerLostError)
+    assert executor.submit(tasks.add, 1, 2).result(SECONDS) == 3
+
+
+@posix
+@requires("survives_dead_worker")
+def test_idle_worker_that_is_killed_costs_nothing(make_executor, kill, gate):
+    executor = make_executor()
+    held = [executor.submit(tasks.wait_at, gate.port) for _ in range(2)]
+    workers = [visitor.pid for visitor in gate.arrivals(2)]
+    gate.open()
+    assert [future.result(SECONDS) for future in held] == ["", ""]
+    for worker in workers:
+        kill(worker)
+    futures = [executor.submit(tasks.pid) for _ in range(10)]
+    assert not {future.result(SECONDS) for future in futures} & set(workers)
+    assert executor.stats().lost == 0
+
+
+@posix
+@requires("survives_dead_worker", "knows_begun")
+@lacks("runs_in_caller")
+def test_task_sent_to_a_worker_that_has_just_been_killed_is_not_lost(make_executor):
+    executor = make_executor(max_workers=1)
+    for _ in range(5):
+        os.kill(executor.submit(tasks.pid).result(SECONDS), signal.SIGKILL)
+        futures = [executor.submit(tasks.square, number) for number in range(5)]
+        assert [future.result(SECONDS) for future in futures] == [0, 1, 4, 9, 16]
+    assert executor.stats().lost == 0
+
+
+@posix
+@requires("survives_dead_worker")
+def test_worker_killed_from_outside_costs_the_task_that_it_runs(make_executor, gate, kill):
+    executor = make_executor()
+    first, second = [executor.submit(tasks.wait_at, gate.port, str(number)) for number in range(2)]
+    pids = {visitor.label: visitor.pid for visitor in gate.arrivals(2)}
+    kill(pids["0"])
+    error = first.exception(SECONDS)
+    assert isinstance(error, WorkerLostError) and error.pid == pids["0"] and "SIGKILL" in str(error)
+    gate.open()
+    assert second.result(SECONDS) == "1"
+
+
+@requires("survives_dead_worker")
+def test_finished_results_survive_their_worker(make_executor, results_of):
+    """Replies that were on their way when the worker died are not lost."""
+    executor = make_executor(max_workers=1)
+    for _ in range(3):
+        futures = [executor.submit(tasks.square, number) for number in range(200)]
+        killer = executor.submit(tasks.die, "_exit")
+        assert results_of(futures) == [number * number for number in range(200)]
+        assert isinstance(killer.exception(SECONDS), WorkerLostError)
+
+
+# ---- maps -------------------------------------------------------------------------------------------------------
+
+
+@requires("survives_dead_worker")
+def test_death_costs_one_item_of_a_map(make_executor):
+    executor = make_executor()
+    function = partial(tasks.die_at, 10, "_exit")
+    outcomes = list(executor.map(function, range(30), on_error="collect", chunksize=1))
+    assert [outcome.index for outcome in outcomes if outcome.error] == [10]
+    error = outcomes[10].error
+    assert isinstance(error, WorkerLostError) and "[10]" in str(error.task_id) and error.exit_code == 0
+    assert [outcome.value for outcome in outcomes if not outcome.error] == [n * n for n in range(30) if n != 10]
+
+
+@requires("survives_dead_worker")
+def test_death_in_a_chunk_costs_no_item_that_had_not_begun(make_executor):
+    executor = make_executor()
+    function = partial(tasks.die_at, 10, "_exit")
+    outcomes = list(executor.map(function, range(60), on_error="collect", chunksize=20))
+    lost = {outcome.index for outcome in outcomes if outcome.error}
+    assert 10 in lost and lost <= set(range(20))
+    assert all(isinstance(outcomes[index].error, WorkerLostError) for index in lost)
+    assert all(outcome.value == outcome.index**2 for outcome in outcomes if not outcome.error)
+
+
+@requires("survives_dead_worker")
+def test_retry_finds_the_one_item_that_kills(make_executor, at_once):
+    executor = make_executor(retry=at_once(3))
+    function = partial(tasks.die_at, 10, "_exit")
+    outcomes = list(executor.map(function, range(60), on_error="collect", chunksize=20))
+    assert [outcome.index for outcome in outcomes if outcome.error] == [10]
+    assert isinstance(outcomes[10].error, WorkerLostError) and outcomes[10].attempts == 3
+
+
+# ---- task_timeout -----------------------------------------------------------------------------------------------
+
+LIMIT = 0.3
+
+
+@lacks("kills_running_task")
+def test_task_timeout_is_refused_where_nothing_can_be_killed(backend):
+    with pytest.raises(CapabilityError, match="task_timeout=1.*process, manager") as caught:
+        backend.make(task_timeout=1)
+    assert {"process", "manager"} <= set(caught.value.able)
+
+
+@lacks("kills_running_task")
+def test_view_with_task_timeout_is_refused_where_nothing_can_be_killed(executor):
+    with pytest.raises(CapabilityError, match="task_timeout=1"):
+        executor.with_options(task_timeout=1)
+
+
+@pytest.mark.every_start
+@requires("kills_running_task")
+def test_attempt_that_overruns_is_killed_and_its_worker_replaced(make_executor, gate):
+    executor = make_executor(task_timeout=LIMIT)
+    future = executor.submit(tasks.wait_for_ever, gate.port)
+    worker = gate.arrival().pid
+    error = future.exception(SECONDS)
+    assert isinstance(error, TaskTimeoutError) and isinstance(error, TimeoutError)
+    assert error.limit == LIMIT and error.task_id == future.task_id and "task_timeout=0.3 seconds" in str(error)
+    assert {executor.submit(tasks.pid).result(SECONDS) for _ in range(4)}.isdisjoint({worker})
+    assert executor.stats().lost == 1
+
+
+@requires("kills_running_task")
+def test_neighbour_without_a_limit_is_not_harmed(make_executor, gate):
+    executor = make_executor()
+    neighbour = executor.submit(tasks.wait_at, gate.port, "neighbour")
+    gate.arrival()
+    limited = executor.with_options(task_timeout=LIMIT).submit(tasks.wait_for_ever, gate.port)
+    assert isinstance(limited.exception(SECONDS), TaskTimeoutError)
+    assert not neighbour.done()
+    gate.open()
+    assert neighbour.result(SECONDS) == "neighbour" and neighbour.attempts == 1
+
+
+@requires("kills_running_task")
+def test_limit_does_not_count_while_a_task_is_queued(make_executor, gate):
+    executor = make_executor(max_workers=1)
+    view = executor.with_options(task_timeout=LIMIT)
+    held = executor.submit(tasks.wait_at, gate.port, "held")
+    gate.arrival()
+    queued = [view.submit(tasks.square, number) for number in range(3)]
+    deadline = time.monotonic() + 2 * LIMIT
+    while time.monotonic() < deadline:  # what is tested is that this time does not count
+        assert not any(future.done() for future in queued)
+        time.sleep(LIMIT / 4)
+    gate.open()
+    assert held.result(SECONDS) == "held"
+    assert [future.result(SECONDS) for future in queued] == [0, 1, 4]
+
+
+@requires("kills_running_task")
+@pytest.mark.parametrize("chunksize", [1, 5])
+def test_limit_is_each_items_own(make_executor, gate, chunksize):
+    executor = make_executor(task_timeout=LIMIT)
+    outcomes = list(
+        executor.map(partial(tasks.hang_at, gate.port, 2), range(10), on_error="collect", chunksize=chunksize)
+    )
+    assert [outcome.index for outcome in outcomes if outcome.error] == [2]
+    assert isinstance(outcomes[2].error, TaskTimeoutError) and "[2]" in str(outcomes[2].error)
+    assert [outcome.value for outcome in outcomes if not outcome.error] == [n * n for n in range(10) if n != 2]
+
+
+@requires("kills_running_task")
+def test_overrun_spends_the_budget_for_lost_attempts(make_executor, gate, at_once):
+    executor = make_executor(task_timeout=LIMIT, retry=at_once(9, lost=1))
+    future = executor.submit(tasks.wait_for_ever, gate.port)
+    assert isinstance(future.exception(SECONDS), TaskTimeoutError)
+    assert future.attempts == 2 and len(gate.arrivals(2)) == 2 and gate.nobody()
+
+
+@requires("kills_running_task")
+def test_quick_tasks_are_not_harmed_by_a_limit(make_executor):
+    executor = make_executor(task_timeout=10, retry=Retry(1, lost=0))
+    futures = [executor.submit(tasks.square, number) for number in range(300)]
+    assert [future.result(SECONDS) for future in futures] == [number * number for number in range(300)]
+    assert list(executor.map(tasks.square, range(3000))) == [number * number for number in range(3000)]
+    assert executor.stats().lost == 0
+
+
+@pytest.mark.parametrize("limit", [-1, 0, float("nan"), float("inf"), "1", True])
+@requires("kills_running_task")
+def test_limit_that_is_no_time_is_refused(backend, limit):
+    with pytest.raises(ConfigError, match="task_timeout="):
+        backend.make(task_timeout=limit)
