@@ -51,6 +51,21 @@ def test_running_task_cannot_be_cancelled(executor, held, gate):
     assert [future.result(SECONDS) for future in held] == ["0", "1"]
 
 
+@lacks("runs_in_caller")
+def test_refused_cancelling_loses_none_of_those_sent_ahead(executor, gate):
+    """Asking for a task that has begun takes back what its worker was given behind it; all of that is to run."""
+    assert [executor.submit(tasks.square, number).result(SECONDS) for number in range(300)][-1] == 299 * 299
+    for _ in range(10):
+        held = [executor.submit(tasks.wait_at, gate.port) for _ in range(2)]
+        quick = [executor.submit(tasks.square, number) for number in range(20)]
+        visitors = gate.arrivals(2)
+        assert [future.cancel() for future in held] == [False, False]
+        for visitor in visitors:
+            visitor.release()
+        assert [future.result(SECONDS) for future in quick] == [number * number for number in range(20)]
+        assert [future.result(SECONDS) for future in held] == ["", ""]
+
+
 @lacks("runs_in_caller", "kills_running_task")
 def test_running_task_cannot_be_cancelled_where_nothing_can_be_killed(executor, held, gate):
     assert [future.cancel(running=True) for future in held] == [False, False]

@@ -21,7 +21,7 @@ from time import monotonic
 
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.handle import Handle
-from parapluie.backends.process.wire import PART, READY, REPLY, read_reply, split_frames
+from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
 from parapluie.starting import start_lock
 
 _log = logging.getLogger("parapluie")
@@ -153,11 +153,9 @@ class ProcessBackend(Backend):
             if running and handle.kill_at(number, item, "killed on purpose"):
                 return True
             taken = self._take_back(handle)
-            if number not in taken:
-                return False
-            del taken[number]
-        self._return(taken)
-        return True
+            withdrawn = taken.pop(number, None) is not None
+        self._return(taken)  # also if that one has begun: what was taken back with it is not the worker's any more
+        return withdrawn
 
     def _take_back(self, handle: Handle) -> dict[int, Call]:
         taken = handle.take_back()
@@ -239,22 +237,21 @@ class ProcessBackend(Backend):
         return closed
 
     def _take_page(self, handle: Handle) -> None:
-        self._take_frames(handle, split_frames(memoryview(handle.sealed_replies()))[0], from_page=True)
+        self._take_frames(handle, split_frames(memoryview(handle.sealed_replies()))[0])
 
-    def _take_frames(self, handle: Handle, frames: list[tuple[int, memoryview]], *, from_page: bool = False) -> None:
+    def _take_frames(self, handle: Handle, frames: list[tuple[int, memoryview]]) -> None:
         """Answer the calls that frames reply to. A reply that was read before, from the page, is passed over."""
-        if frames:
-            handle.heard = monotonic()
         answers = []
         with self._lock:
             for kind, body in frames:
-                if kind == READY:
+                if kind in {READY, REFUSES}:
                     handle.ready = True
-                    self._host.started()
+                    if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
+                        self._host.started()
                     continue
                 serial, number, seconds, payload, buffers = read_reply(body)
                 call = handle.calls.get(number)
-                if not handle.is_new(serial, from_page=from_page) or call is None:
+                if not handle.is_next(serial) or call is None:
                     continue
                 if kind == REPLY:
                     del handle.calls[number]
@@ -264,6 +261,8 @@ class ProcessBackend(Backend):
                 elif kind != PART:
                     continue
                 answers.append((call.id, payload, buffers))
+        if answers:
+            handle.heard = monotonic()
         for call_id, payload, buffers in answers:
             self._host.replied(call_id, payload, buffers)
 

@@ -24,7 +24,6 @@ class Handle:
 
     Attributes:
         calls: given and not answered, by number, in the order in which the worker takes them.
-        serial, ahead: the replies that were taken, each of which may be seen twice: in the page and in the pipe.
         given: how many calls it was ever given.
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
@@ -55,8 +54,7 @@ class Handle:
         self.started = self.heard = monotonic()
         self.calls: dict[int, Call] = {}
         self.given = 0
-        self.serial = 0  # of the last reply that came through the pipe
-        self.ahead: set[int] = set()  # of those that were read from the page before they came through the pipe
+        self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = False
         self.killed = ""
 
@@ -126,17 +124,15 @@ class Handle:
             if locked:
                 self.page.lock.release()
 
-    def is_new(self, serial: int, *, from_page: bool) -> bool:
-        """Say whether a reply is seen for the first time, and note it."""
-        if from_page:
-            if serial <= self.serial or serial in self.ahead:
-                return False
-            self.ahead.add(serial)
-            return True
-        self.serial = serial
-        if serial in self.ahead:
-            self.ahead.remove(serial)
+    def is_next(self, serial: int) -> bool:
+        """Say whether a reply is the next one, and note it.
+
+        Replies are seen twice, in the page and in the pipe, and the page may be ahead of the pipe; so one that was
+        taken is passed over, and one whose predecessor is still in the pipe is left for later.
+        """
+        if serial != self.serial + 1:
             return False
+        self.serial = serial
         return True
 
     def losses(self) -> list[tuple[Call, Loss]]:

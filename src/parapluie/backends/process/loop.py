@@ -21,6 +21,7 @@ from parapluie.backends.process.wire import (
     PART,
     READ_SIZE,
     READY,
+    REFUSES,
     REPLY,
     STOP,
     Frames,
@@ -51,7 +52,7 @@ def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequen
     orphans.end_with_parent()
     failure = worker.prepare(bootstrap) if bootstrap else None
     loop = _Loop(connection, page)
-    loop.write([frame(READY)])
+    loop.write([frame(READY if failure is None else REFUSES)])
     while (call := loop.next_call()) is not None:
         if failure is not None:
             loop.refuse(call, failure)
@@ -152,9 +153,10 @@ class _Loop:
         )
         self._segments, self._buffers = [], []
         size = FRAME.size + FRAME.unpack_from(pieces[0])[1]
-        if size > self._page.room - self._kept:
-            self.flush()
-        if size > self._page.room // 2:
+        large = size > self._page.room // 2
+        if large or size > self._page.room - self._kept:
+            self.flush()  # replies must not overtake each other
+        if large:
             self.write(pieces)
             return
         if not self._kept:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from parapluie.backend import Call
 
 FRAME = struct.Struct("<BQ")  # type, length of the body
-CALL, STOP, READY, REPLY, PART = range(1, 6)
+CALL, STOP, READY, REPLY, PART, REFUSES = range(1, 7)
 
 _CALL = struct.Struct("<QBHHQ")  # number, each item marked?, ranges, buffers, length of the payload
 _REPLY = struct.Struct("<QQdHQ")  # serial number of the reply, number of the call, seconds, buffers, length of payload
