@@ -142,7 +142,8 @@ class ChunkPart(Work):
         outcomes: list[tuple[int, Any]] = []
         for part in self.select or (range(chunk.count),):
             for item in part:
-                self.mark = Begun(item, monotonic())
+                began = monotonic()
+                self.mark = Begun(item, began)
                 try:
                     outcomes.append((item, function(*rows[item])))
                 except BaseException as error:
@@ -150,6 +151,8 @@ class ChunkPart(Work):
                     if self.dispatcher.interrupts(error):
                         self.dispatcher.answered_here(call_id, self, outcomes)
                         raise
+                if chunk.run.timed:
+                    chunk.seconds[item] = monotonic() - began
         self.mark = None
         chunk.run.sizer.note_seconds(len(outcomes), perf_counter() - start)
         self.dispatcher.answered_here(call_id, self, outcomes)
@@ -166,6 +169,7 @@ class ChunkPart(Work):
         for kind, first, items, seconds, body, count in worker.segments_of(payload):
             own = buffers[taken : taken + count]
             taken += count
+            chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
             if kind == worker.VALUES:
                 self._answer_values(first, items, pickle.loads(body))
             elif kind == worker.VALUE:
@@ -178,7 +182,6 @@ class ChunkPart(Work):
                     self.answer(item, open_failure(kind, body, chunk.item_id(item)))
             else:
                 self.answer(first, open_failure(kind, body, chunk.item_id(first)))
-            chunk.run.note_seconds(chunk, first, items, seconds)
         if self.left:
             return False
         self.over()
@@ -206,7 +209,7 @@ class ChunkPart(Work):
 
     def _fail(self, item: int, error: BaseException) -> None:
         book = self.chunk.books.get(item)
-        tries = 1 if book is None else max(1, book.raised + book.lost)
+        tries = 1 if book is None else book.tries
         text = f"task {self.chunk.item_id(item)}, attempt {tries}"
         if book is not None and tries > 1:
             text += f"; gave up after {tries} attempts in {monotonic() - book.started:.2f} seconds"
@@ -250,7 +253,7 @@ class ChunkPart(Work):
         for item in begun:
             culprit = loss.culprit and (self.overrun is None or item == self.overrun[0])
             book = self.chunk.books.get(item)
-            tries = 1 if book is None else book.raised + book.lost + 1
+            tries = 1 if book is None else book.tries + 1
             error = self.loss_error(self.chunk.item_id(item), loss._replace(culprit=culprit), tries)
             self.left -= 1
             delay = self._delay(item, error, lost=True, culprit=culprit)

@@ -11,6 +11,8 @@ What users hold is a face: it can be collected while the dispatcher behind it en
 from __future__ import annotations
 
 import concurrent.futures
+import math
+import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -201,6 +203,7 @@ class Executor(concurrent.futures.Executor):
             raise TypeError(f"map: {fn!r} is a {type(fn).__name__}, which cannot be called")
         _check_count("chunksize", chunksize)
         _check_count("buffersize", buffersize)
+        _check_timeout(timeout)
         if on_error not in _ON_ERROR:
             raise ConfigError(f"on_error={on_error!r} is not one of {', '.join(map(repr, _ON_ERROR))}")
         where, backend, unsendable = submitted_at(), self._dispatcher.backend, self._unsendable_item
@@ -355,9 +358,15 @@ def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], obje
         return b""
     import pickle
 
-    return pickle.dumps({"serializer": settings.serializer, "initializer": initializer})
+    # The number tells executors apart that share a worker's process and have the same initializer.
+    return pickle.dumps({"serializer": settings.serializer, "initializer": initializer, "executor": os.urandom(8)})
 
 
 def _check_count(name: str, value: object) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigError(f"{name}={value!r} is not a whole number from 1")
+
+
+def _check_timeout(value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value)):
+        raise ConfigError(f"timeout={value!r} is not a number of seconds")

@@ -20,8 +20,8 @@ class Future(concurrent.futures.Future[T]):
     Attributes:
         task_id: the task's number in its executor, or `name-number` if the executor was named by `with_options`.
         attempts: attempts begun so far; 1 for a task that was not repeated.
-        worker: the worker that ran the last attempt that was answered, as `process-4711` (backend and process id),
-            or None while there is none.
+        worker: the worker that ran the last attempt that was answered, as `process-4711` (backend and process id)
+            or the name of a thread; None while there is none.
     """
 
     task_id: int | str | None

@@ -431,7 +431,7 @@ def _outcome(chunk: Chunk, item: int) -> Outcome:
     book = chunk.books.get(item)
     seconds = chunk.seconds.get(item, 0.0)
     if type(result) is Failure:
-        attempts = 1 if book is None else max(1, book.raised + book.lost)
+        attempts = 1 if book is None else book.tries
         return Outcome(chunk.first + item, None, result.error, attempts, seconds)
-    attempts = 1 if book is None else book.raised + book.lost + 1
+    attempts = 1 if book is None else book.tries + 1
     return Outcome(chunk.first + item, result, None, attempts, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from time import monotonic
@@ -144,6 +145,7 @@ class Task(Work):
         """Run in this thread, which shares the parent's memory, and answer."""
         call_id = self.call_id
         self.mark = Begun(0, monotonic())
+        self.future.worker = threading.current_thread().name
         assert self.function is not None
         function, args, kwargs = self.function
         outcome: Any

@@ -118,8 +118,8 @@ def execute(
 
     Args:
         emit: called with a segment's bytes and its out-of-band buffers; the first items come first.
-        mark: called before items of a chunk run, with the first and the last plus one: for every single item if
-            `each`, else for blocks.
+        mark: called before items of a chunk run, with the first and the last plus one.
+        each: mark and seal every single item, and not blocks of them: any of them may be ended for its time limit.
     """
     start = perf_counter()
     try:
@@ -205,7 +205,8 @@ def _run_chunk(
         if failure is None and done < position + wanted:
             failure = StopIteration()  # what the function raised; the iterator took it for its own end
         position = done if failure is None else done + 1
-        if failure is not None or now - sealed >= SEAL_SECONDS or position >= part.stop:
+        # With a time limit for each item, one that overruns must not take its neighbours' results along.
+        if failure is not None or each or now - sealed >= SEAL_SECONDS or position >= part.stop:
             if results:
                 _emit_values(results, first, now - sealed, emit)
             if failure is not None:
@@ -284,7 +285,7 @@ def seal_error(error: BaseException) -> tuple[Any, ...]:
         try:
             data = attempt(error)
             if type(pickle.loads(data)) is type(error):
-                return data, type_name(error), str(error), traceback_text, ""
+                return data, type_name(error), _text(error), traceback_text, ""
             why = why or "it comes back as another type"
         except Exception as problem:  # noqa: BLE001 - hostile exceptions raise anything
             why = why or describe(problem)

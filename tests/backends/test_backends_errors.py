@@ -198,6 +198,15 @@ def test_strict_serializer_is_strict_about_results_too(make_executor):
 
 
 @requires("isolated_memory")
+def test_serializer_is_each_executors_own(make_executor):
+    strict, free = make_executor(serializer="pickle"), make_executor()
+    assert strict.submit(tasks.add, 1, 1).result(SECONDS) == 2
+    assert free.submit(tasks.give_lambda).result(SECONDS)(1) == 2
+    assert isinstance(strict.submit(tasks.give_lambda).exception(SECONDS), ResultPicklingError)
+    assert free.submit(tasks.give_lambda).result(SECONDS)(1) == 2
+
+
+@requires("isolated_memory")
 def test_cloudpickle_sends_everything_by_value(make_executor):
     executor = make_executor(serializer="cloudpickle")
     assert executor.submit(lambda: 1).result(SECONDS) == 1

@@ -255,15 +255,13 @@ def test_executor_cannot_be_sent_into_a_task(executor):
 # ---- views ------------------------------------------------------------------------------------------------------
 
 
-def test_view_has_a_name_and_the_same_workers(executor, backend):
+def test_view_has_a_name_and_the_same_workers(make_executor):
+    executor = make_executor(max_workers=1)
     view = executor.with_options(name="letters")
-    future = view.submit(tasks.where)
-    here = future.result(SECONDS)
-    assert str(future.task_id).startswith("letters-")
-    assert isinstance(executor.submit(tasks.pid).task_id, int)
-    assert view.stats().workers == executor.stats().workers
-    if not backend.capabilities.runs_in_caller and executor.stats().workers == 1:
-        assert executor.submit(tasks.where).result(SECONDS) == here
+    future, other = view.submit(tasks.where), executor.submit(tasks.where)
+    assert future.result(SECONDS) == other.result(SECONDS)
+    assert str(future.task_id).startswith("letters-") and isinstance(other.task_id, int)
+    assert view.stats() == executor.stats()
 
 
 def test_name_of_a_view_is_in_the_messages(executor):

@@ -11,7 +11,7 @@ import backend_tasks as tasks
 import pytest
 from backend_tasks import SECONDS
 
-from parapluie import CapabilityError, ConfigError, RemoteTraceback, TaskPicklingError, WorkerInitError
+from parapluie import CapabilityError, RemoteTraceback, TaskPicklingError, WorkerInitError
 
 requires, lacks = pytest.mark.requires, pytest.mark.lacks
 
@@ -127,11 +127,7 @@ def test_initializer_that_takes_too_long_ends_everything(make_executor, gate):
 
 @requires("max_tasks_per_child")
 @pytest.mark.every_start
-def test_workers_are_replaced_after_so_many_tasks(make_executor, backend):
-    if backend.options.get("start_method") == "fork":
-        with pytest.raises(ConfigError, match="max_tasks_per_child=3 contradicts start method 'fork'"):
-            make_executor(max_tasks_per_child=3)
-        return
+def test_workers_are_replaced_after_so_many_tasks(make_executor):
     executor = make_executor(max_workers=1, max_tasks_per_child=3)
     futures = [executor.submit(tasks.pid) for _ in range(7)]
     pids = [future.result(SECONDS) for future in futures]
@@ -140,10 +136,7 @@ def test_workers_are_replaced_after_so_many_tasks(make_executor, backend):
 
 
 @requires("max_tasks_per_child")
-@pytest.mark.every_start
-def test_chunks_count_as_tasks_of_a_worker(make_executor, backend):
-    if backend.options.get("start_method") == "fork":
-        return
+def test_chunks_count_as_tasks_of_a_worker(make_executor):
     executor = make_executor(max_workers=2, max_tasks_per_child=2)
     pids = list(executor.map(tasks.pid, range(30), chunksize=5))
     assert len(pids) == 30 and len(set(pids)) >= 3
@@ -172,7 +165,7 @@ def test_no_more_workers_than_allowed(make_executor, backend):
     executor = make_executor(max_workers=2)
     wheres = [future.result(SECONDS) for future in [executor.submit(tasks.where) for _ in range(100)]]
     wheres += executor.map(lambda _: tasks.where(), range(200), chunksize=1)
-    assert len(set(wheres)) <= 2 and executor.stats().workers == len(set(wheres))
+    assert len(set(wheres)) <= 2 and executor.stats().workers <= 2
 
 
 @lacks("runs_in_caller")

@@ -73,14 +73,19 @@ class _Rules(NamedTuple):
 
 
 class Attempts:
-    """What happened to one task so far. Not thread-safe: a task has one attempt at a time."""
+    """What happened to one task so far. Not thread-safe: a task has one attempt at a time.
 
-    __slots__ = ("_policy", "_rules", "_state", "lost", "raised", "started")
+    Attributes:
+        tries: attempts that failed; raised: because the task raised; lost: that were repeated from the other budget.
+        started: when the first began (`time.monotonic`).
+    """
+
+    __slots__ = ("_policy", "_rules", "_state", "lost", "raised", "started", "tries")
 
     def __init__(self, policy: Retry, rules: _Rules) -> None:
         self._policy, self._rules = policy, rules
         self._state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-        self.raised = self.lost = 0
+        self.tries = self.raised = self.lost = 0
         self.started = monotonic()
 
     def failed(self, error: BaseException, *, lost: bool = False, culprit: bool = True) -> float | None:
@@ -91,6 +96,7 @@ class Attempts:
             lost: its worker died, or it overran its time: it spends the other budget.
             culprit: False for an attempt that was ended beside the one at fault: it spends nothing.
         """
+        self.tries += 1
         if lost:
             if self._policy.lost == 0 or (culprit and self.lost >= self._policy.lost):
                 return None
