@@ -17,13 +17,14 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from parapluie import main_guard, pickling, registry
+from parapluie import main_guard, pickling, registry, worker
 from parapluie.backend import NO_OPTIONS, Backend, CallOptions
 from parapluie.dispatch import Dispatcher, Stats
 from parapluie.errors import ConfigError, TaskPicklingError
 from parapluie.mapping import MapIterator, MapRun, results_of
 from parapluie.policies.shutdown import Shutdown
 from parapluie.settings import Settings, resolve
+from parapluie.stdlib_private import can_be_inherited
 from parapluie.work import Task, submitted_at
 
 if TYPE_CHECKING:
@@ -344,22 +345,25 @@ def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], obje
     """Make what each worker is told before its first call."""
     if not settings.capabilities.isolated_memory:
         return b""
-    initializer = None
+    initializer = inherited = None
     if settings.initializer is not None:
         parts = (settings.initializer, tuple(settings.initargs))
         try:
             initializer = dumps(parts, lambda _buffer: True)
         except Exception as error:
-            problem, path, found = pickling.explain_task(*parts, {}, error)
-            raise TaskPicklingError(
-                "initializer", settings.info.name, problem, path=path, found=found, where=submitted_at()
-            ) from error
-    if initializer is None and settings.serializer == "auto":
+            if settings.start_method is None or not can_be_inherited(parts, settings.start_method):
+                problem, path, found = pickling.explain_task(*parts, {}, error)
+                raise TaskPicklingError(
+                    "initializer", settings.info.name, problem, path=path, found=found, where=submitted_at()
+                ) from error
+            inherited = parts
+    if settings.initializer is None and settings.serializer == "auto":
         return b""
     import pickle
 
     # The number tells executors apart that share a worker's process and have the same initializer.
-    return pickle.dumps({"serializer": settings.serializer, "initializer": initializer, "executor": os.urandom(8)})
+    data = pickle.dumps({"serializer": settings.serializer, "initializer": initializer, "executor": os.urandom(8)})
+    return data if inherited is None else worker.inherit(data, inherited)
 
 
 def _check_count(name: str, value: object) -> None:

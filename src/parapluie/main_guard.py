@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, ModuleType
 
+# Python deletes `__main__.__file__` when the script has ended, which is before what it has submitted has.
+_script: tuple[ModuleType, str | None] = sys.modules["__main__"], getattr(sys.modules["__main__"], "__file__", None)
 _answer: tuple[ModuleType, bool] | None = None  # for which main module, and the answer; written in one step
 
 
@@ -59,10 +61,20 @@ def _is_real(file: str) -> bool:
 def hidden_main() -> Iterator[None]:
     """Hide a `__main__.__file__` such as `<stdin>` while a process is started, so that nothing tries to run it.
 
+    And show that of a script that has ended, so that workers that start at exit import it too.
+
     Thread safety: the caller holds a lock; two at a time would restore in the wrong order.
     """
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
+    script = _script[1] if main is _script[0] else None
+    if file is None and script is not None and _is_real(script):
+        main.__file__ = script
+        try:
+            yield
+        finally:
+            vars(main).pop("__file__", None)
+        return
     if file is None or getattr(main, "__spec__", None) is not None or getattr(sys, "frozen", False) or _is_real(file):
         yield
         return

@@ -152,3 +152,34 @@ def make_temporary_directory() -> None:
 
     private: Any = util
     private.get_temp_dir()
+
+
+def can_be_inherited(value: object, method: str) -> bool:
+    """Say whether a process can be given a value as it starts: anything by fork, else what pickles at that time.
+
+    Locks and queues of multiprocessing do, and at no other (`multiprocessing.context.set_spawning_popen`).
+    """
+    if method == "fork":
+        return True
+    from multiprocessing import context
+    from multiprocessing.reduction import ForkingPickler
+
+    private: Any = context
+    private.set_spawning_popen(_Starting)
+    try:
+        ForkingPickler.dumps(value)
+    except Exception:  # noqa: BLE001 - a `__reduce__` may raise anything; the caller explains what
+        return False
+    finally:
+        private.set_spawning_popen(None)
+    return True
+
+
+class _Starting:
+    """Stands for a process that is being started, to which descriptors and handles can be sent."""
+
+    @staticmethod
+    def duplicate_for_child(handle: int) -> int:
+        return handle
+
+    DupFd = duplicate_for_child

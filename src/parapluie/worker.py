@@ -42,21 +42,60 @@ INIT = 5  # the initializer failed: as ERROR
 SEAL_SECONDS = 0.001  # within a chunk, what is done is sealed at least this often
 BLOCK_SECONDS = 0.00025  # and runs in blocks of about this length, between which the worker looks around
 
-_prepared: dict[tuple[int, bytes], tuple[Any, ...] | None] = {}  # process, bootstrap -> how that failed, if it did
-_serializer = "auto"
+# By process and bootstrap: the executor's serializer, and how its initializer failed, if it did. A process may serve
+# several executors, and a forked child, which holds a copy of this, is another process.
+_prepared: dict[tuple[int, bytes], tuple[str, tuple[Any, ...] | None]] = {}
+_serializer = "auto"  # of the executor whose call runs
+
+
+class Bootstrap(bytes):
+    """A bootstrap whose initializer, or what it is given, can only be inherited, as multiprocessing's locks and queues.
+
+    To a process that is just being started it goes whole; anywhere else as bytes, by which `prepare` then finds that
+    it has been run. Attribute: inherited: (function, args).
+    """
+
+    inherited: tuple[Callable[..., object], tuple[Any, ...]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.context import get_spawning_popen
+
+        return (bytes, (bytes(self),)) if get_spawning_popen() is None else (inherit, (bytes(self), self.inherited))
+
+
+def inherit(data: bytes, inherited: tuple[Callable[..., object], tuple[Any, ...]]) -> Bootstrap:
+    """Make a `Bootstrap`."""
+    bootstrap = Bootstrap(data)
+    bootstrap.inherited = inherited
+    return bootstrap
 
 
 def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
-    """Run the executor's initializer in this process, once; return None, or the error sealed by `seal_error`."""
-    global _serializer  # noqa: PLW0603 - one for the process, as the bootstrap is
-    key = getpid(), bootstrap  # a forked child holds a copy of this, and is another process
-    if key in _prepared:
-        return _prepared[key]
-    failure = None
+    """Get ready for an executor's calls, and run its initializer, once in a process.
+
+    Returns:
+        None, or what the initializer raised, sealed by `seal_error`.
+    """
+    global _serializer  # noqa: PLW0603 - one call runs at a time
+    if not bootstrap:  # there is no initializer, and the settings are the default ones
+        _serializer = "auto"
+        return None
+    key = getpid(), bytes(bootstrap)
+    if key not in _prepared:
+        _prepared[key] = _first_time(bootstrap)
+    _serializer, failure = _prepared[key]
+    return failure
+
+
+def _first_time(bootstrap: bytes) -> tuple[str, tuple[Any, ...] | None]:
+    serializer, failure = "auto", None
     try:
         settings = pickle.loads(bootstrap)
-        _serializer = settings["serializer"]
-        if settings["initializer"] is not None:
+        serializer = settings["serializer"]
+        if isinstance(bootstrap, Bootstrap):
+            function, args = bootstrap.inherited
+            function(*args)
+        elif settings["initializer"] is not None:
             function, args = pickle.loads(settings["initializer"])
             function(*args)
     except BaseException as error:
@@ -65,8 +104,7 @@ def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
         # The standard executors say it in this place too, and a worker's own log handlers may be set up by now.
         logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
         failure = seal_error(error)
-    _prepared[key] = failure
-    return failure
+    return serializer, failure
 
 
 def run(
@@ -91,7 +129,7 @@ def run(
         segments.append(segment)
         kept.extend(bytes(buffer) for buffer in out_of_band)  # engines pickle the reply again, in band
 
-    failure = prepare(bootstrap) if bootstrap else None
+    failure = prepare(bootstrap)
     if failure is not None:
         refuse(failure, emit)
     else:

@@ -80,20 +80,29 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    if "backend" not in metafunc.fixturenames:
-        return
-    marks = list(metafunc.definition.iter_markers())
-    wanted = {name for mark in marks if mark.name == "requires" for name in mark.args}
-    unwanted = {name for mark in marks if mark.name == "lacks" for name in mark.args}
-    quick = "make_executor" in metafunc.fixturenames and not any(mark.name == "every_start" for mark in marks)
-    rows = [
-        pytest.param(row, id=row.id, marks=[pytest.mark.skip(reason=row.missing)] if row.missing else [])
-        for row in ROWS
-        if all(getattr(row.capabilities, name) for name in wanted)
-        and not any(getattr(row.capabilities, name) for name in unwanted)
-        and not (quick and row.id in SLOW_TO_START)
-    ]
-    metafunc.parametrize("backend", rows, indirect=True, scope="session")
+    if "backend" in metafunc.fixturenames:
+        rows = [
+            pytest.param(row, id=row.id, marks=[pytest.mark.skip(reason=row.missing)] if row.missing else [])
+            for row in ROWS
+        ]
+        metafunc.parametrize("backend", rows, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items):
+    # Here, and not by giving fewer parameters: pytest runs together what has the same position in the list of them.
+    items[:] = [item for item in items if not hasattr(item, "callspec") or _concerns(item)]
+
+
+def _concerns(item):
+    """Say whether a test is about what its row claims."""
+    row = item.callspec.params.get("backend")
+    if not isinstance(row, Row):
+        return True
+    if row.id in SLOW_TO_START and "make_executor" in item.fixturenames and not item.get_closest_marker("every_start"):
+        return False
+    claims = row.capabilities
+    wanted = all(getattr(claims, name) for mark in item.iter_markers("requires") for name in mark.args)
+    return wanted and not any(getattr(claims, name) for mark in item.iter_markers("lacks") for name in mark.args)
 
 
 @pytest.fixture(scope="session")

@@ -273,7 +273,7 @@ class ProcessBackend(Backend):
 
     def _bury(self, handle: Handle) -> None:
         """Answer everything that a dead worker leaves, and forget it."""
-        handle.process.join()
+        handle.reap()
         self._receive(handle)
         self._take_page(handle)
         with self._lock:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from time import monotonic
+from contextlib import suppress
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from parapluie.backend import Begun, Call, Loss
 from parapluie.backends.process import loop
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
-from parapluie.starting import starting
+from parapluie.starting import start_lock, starting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,8 +152,20 @@ class Handle:
         self.calls.clear()
         return lost
 
+    def reap(self) -> None:
+        """Wait for the end of a worker that is dead or dying, and for its exit code.
+
+        Each start of a process, in any thread, polls all children. Of two that poll at a time, one gets nothing, and
+        with forkserver a wrong exit code; so none of ours may start meanwhile, and for those of others there is a wait.
+        """
+        with start_lock():
+            self.process.join()
+        deadline = monotonic() + _LOCK_SECONDS
+        while self.process.exitcode is None and monotonic() < deadline:
+            sleep(0.001)
+
     def close(self) -> None:
         """Let go of a worker that has ended."""
         self.wire.close()
-        self.process.join()
-        self.process.close()
+        with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive
+            self.process.close()

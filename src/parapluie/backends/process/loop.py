@@ -50,7 +50,7 @@ def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequen
     for descriptor in inherited:
         os.close(descriptor)
     orphans.end_with_parent()
-    failure = worker.prepare(bootstrap) if bootstrap else None
+    failure = worker.prepare(bootstrap)
     loop = _Loop(connection, page)
     loop.write([frame(READY if failure is None else REFUSES)])
     while (call := loop.next_call()) is not None:
