@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 SECONDS = 30.0  # for every wait
 
@@ -277,7 +278,7 @@ def note_and_fail(path, error=None):
 def succeed_at(path, attempt):
     """Fail until that attempt; return its number."""
     note(path)
-    made = os.stat(path).st_size
+    made = Path(path).stat().st_size
     if made < attempt:
         raise ValueError(f"attempt {made}")
     return made
@@ -286,7 +287,7 @@ def succeed_at(path, attempt):
 def flaky(folder, failures, number):
     """Fail the first times of each item."""
     try:
-        succeed_at(os.path.join(folder, f"item-{number}"), failures + 1)
+        succeed_at(f"{folder}/item-{number}", failures + 1)
     except ValueError:
         raise ValueError(f"item {number}") from None
     return number * number
@@ -300,7 +301,7 @@ def note_and_die(path, how):
 def die_once(path, how):
     """Die at the first attempt, and return at the second."""
     note(path)
-    if os.stat(path).st_size == 1:
+    if Path(path).stat().st_size == 1:
         die(how)
     return "survived"
 

@@ -27,7 +27,7 @@ import pytest
 from backend_tasks import SECONDS
 
 from parapluie import Executor, Retry, registry
-from parapluie.backend import Capabilities
+from parapluie.backend import Capabilities  # noqa: TC001 - read at run time
 
 START_METHODS = ("spawn", "forkserver", "fork")
 VARIANTS = {"serial": {"pickle_round_trip": True}}  # of backends with options: what the second row is made with

@@ -27,7 +27,10 @@ REFUSED = [
     ({"retry": True}, r"retry=True is not"),
     ({"shutdown": "now"}, r"shutdown='now' is not a parapluie.Shutdown"),
     ({"shutdown": 5}, r"shutdown=5 is not a parapluie.Shutdown"),
-    ({"pickle_check": "rase"}, r"pickle_check='rase' is not allowed; allowed: 'auto', 'raise'.*[Dd]id you mean 'raise'"),
+    (
+        {"pickle_check": "rase"},
+        r"pickle_check='rase' is not allowed; allowed: 'auto', 'raise'.*[Dd]id you mean 'raise'",
+    ),
     ({"pickle_check": None}, r"pickle_check=None is not allowed"),
     ({"serializer": "pickel"}, r"unknown serializer 'pickel'; available: .*Did you mean 'pickle'"),
     ({"serializer": 5}, r"serializer=5"),
@@ -37,7 +40,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("kwargs", "message"), REFUSED, ids=lambda value: str(value) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("kwargs", "message"), REFUSED, ids=lambda value: str(value) if isinstance(value, dict) else ""
+)
 def test_setting_that_cannot_be_honoured_is_refused(backend, kwargs, message):
     threads = set(threading.enumerate())
     with pytest.raises(ConfigError, match=message):
@@ -83,7 +88,9 @@ def test_backend_that_is_none_is_refused(given):
 
 
 def test_options_of_a_backend_are_checked():
-    with pytest.raises(ConfigError, match=r"unknown option pickle_roundtrip=True .*[Dd]id you mean 'pickle_round_trip'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown option pickle_roundtrip=True .*[Dd]id you mean 'pickle_round_trip'"
+    ):
         Executor("serial", pickle_roundtrip=True)
     with pytest.raises(ConfigError, match=r"pickle_round_trip='yes'"):
         Executor("serial", pickle_round_trip="yes")
@@ -137,7 +144,7 @@ def test_view_refuses_what_it_cannot_honour(executor):
     "make",
     [
         lambda: Retry(0),
-        lambda: Retry(True),
+        lambda: Retry(attempts=True),
         lambda: Retry("3"),
         lambda: Retry(3, lost=-1),
         lambda: Retry(3, on=5),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import threading
 from concurrent.futures import BrokenExecutor
 from functools import partial
@@ -170,7 +169,7 @@ def test_error_cancels_the_items_that_have_not_begun(make_executor, gate, notes)
     results = executor.map(tasks_call, items(), chunksize=1, buffersize=10)
     gate.arrival()
     gate.open()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="."):
         next(results)
     executor.shutdown()
     assert notes.size() < 9  # one or two had been given to the worker; where it is told in time, none of them
@@ -204,13 +203,15 @@ def test_collect_says_how_long_an_item_ran(executor, gate):
     threading.Event().wait(0.05)  # what is measured is time
     gate.open()
     slow = next(results)
-    assert slow.seconds >= 0.05 and 0 <= quick.seconds
+    assert slow.seconds >= 0.05 and quick.seconds >= 0
     assert (quick.index, slow.index) == (0, 1)
 
 
 @pytest.mark.parametrize("error", [StopIteration("x"), SystemExit(3)], ids=lambda e: type(e).__name__)
 def test_any_exception_is_only_its_own_items(executor, error):
-    functions = [partial(tasks.raise_it, error) if number == 5 else partial(tasks.square, number) for number in range(9)]
+    functions = [
+        partial(tasks.raise_it, error) if number == 5 else partial(tasks.square, number) for number in range(9)
+    ]
     outcomes = list(executor.map(tasks_call, functions, on_error="collect", chunksize=9))
     assert type(outcomes[5].error) is type(error)
     del functions[5], outcomes[5]
@@ -393,7 +394,7 @@ def test_items_are_repeated_one_by_one(executor, at_once, tmp_path, chunksize):
     assert [outcome.value for outcome in outcomes] == [0, 1, 4, 9, None, 25]
     assert isinstance(outcomes[4].error, ValueError)
     assert any("gave up after 3 attempts" in note for note in outcomes[4].error.__notes__)
-    runs = [os.stat(tmp_path / f"item-{number}").st_size for number in range(6)]
+    runs = [(tmp_path / f"item-{number}").stat().st_size for number in range(6)]
     assert runs == [1, 1, 2, 3, 3, 1]
 
 
@@ -406,6 +407,6 @@ def test_map_whose_items_are_repeated_keeps_their_order(executor, at_once, tmp_p
 def test_map_that_nobody_advances_repeats_its_items(make_executor, at_once, tmp_path):
     with make_executor(retry=at_once(2)) as executor:
         executor.map(partial(tasks.flaky, str(tmp_path)), itertools.cycle([0, 1]), range(100), chunksize=7)
-    runs = [os.stat(tmp_path / f"item-{number}").st_size for number in range(100)]
+    runs = [(tmp_path / f"item-{number}").stat().st_size for number in range(100)]
     assert runs == [1, 2] * 50
     assert executor.stats().retried == 50

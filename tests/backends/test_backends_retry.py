@@ -72,7 +72,9 @@ def test_function_that_raises_ends_the_task_with_its_own_error(executor, at_once
     def decide(error):
         raise LookupError("the policy's own")
 
-    error = executor.with_options(retry=at_once(5, on=decide)).submit(tasks.note_and_fail, notes.path).exception(SECONDS)
+    error = (
+        executor.with_options(retry=at_once(5, on=decide)).submit(tasks.note_and_fail, notes.path).exception(SECONDS)
+    )
     assert type(error) is ValueError and notes.size() == 1
     assert any("policy" in note for note in error.__notes__)
 

@@ -97,7 +97,7 @@ def test_shutdown_that_cancels_ends_maps_too(make_executor, gate, counting):
 
 
 def test_block_with_an_exception_still_does_its_work(make_executor, notes):
-    with pytest.raises(LookupError, match="the block's own"), make_executor() as executor:
+    with pytest.raises(LookupError, match="the block's own"), make_executor() as executor:  # noqa: PT012 - the block
         futures = [executor.submit(tasks.note_line, notes.path, str(number)) for number in range(20)]
         raise LookupError("the block's own")
     assert all(future.done() for future in futures) and len(notes.lines()) == 20
@@ -161,8 +161,7 @@ def use(make_executor):
     with make_executor() as executor:
         assert executor.submit(tasks.add, 1, 2).result(SECONDS) == 3
         assert list(executor.map(tasks.square, range(100))) == [number * number for number in range(100)]
-        pids = {future.result(SECONDS) for future in [executor.submit(tasks.pid) for _ in range(10)]}
-    return pids
+        return {future.result(SECONDS) for future in [executor.submit(tasks.pid) for _ in range(10)]}
 
 
 @pytest.mark.every_start
