@@ -75,8 +75,9 @@ class MapRun:
     """The work of one `map`.
 
     Attributes:
-        exhausted: nothing more will be read; chunks: read and not taken, in input order; advanced: the consumer has
-            asked for a result; source_error: what the input raised, to be passed on after what it gave before.
+        exhausted: nothing more will be read. chunks: read and not taken, in input order.
+        advanced: the consumer has asked for a result. dropped: nobody will. abandoned: the consumer has gone half-way.
+        source_error: what the input raised, to be passed on after what it gave before.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class MapRun:
         self.window = Window(dispatcher.max_workers, buffersize)
         self.chunks: deque[Chunk] = deque()
         self.ready: deque[Chunk] = deque()  # complete, in the order in which they became so
-        self.advanced = self.exhausted = self.dropped = self.timed = False
+        self.advanced = self.exhausted = self.dropped = self.abandoned = self.timed = False
         self.source_error: BaseException | None = None
         self._finite = any(hasattr(iterable, "__len__") for iterable in iterables)
         self._source = zip(*iterables, strict=False)
@@ -127,7 +128,7 @@ class MapRun:
 
     def feed(self, *, keep: bool = False) -> None:
         """Read items and submit them, as far as the window goes; with keep, as far as the workers go."""
-        while not self.exhausted and self._feeding.acquire(blocking=False):
+        while not self.exhausted and not self.abandoned and self._feeding.acquire(blocking=False):
             try:
                 limit = self.window.limit_in_flight if keep else self.window.limit
                 wanted = limit(self.sizer.next())
@@ -273,7 +274,9 @@ class MapRun:
         Input that may be endless is not read any further for a consumer who has stopped half-way and still holds the
         iterator: that one raises.
         """
-        if self.advanced and not self.dropped and not self._finite:
+        if self.abandoned:
+            self.cancel()
+        elif self.advanced and not self.dropped and not self._finite:
             if not self.exhausted:
                 self.source_error = ExecutorShutdownError(self.dispatcher.backend)
                 self._end()
@@ -286,7 +289,7 @@ class MapRun:
                 return
 
     def _run_to_end(self) -> None:
-        while not self.exhausted:
+        while not self.exhausted and not self.abandoned:
             self.feed(keep=True)
             if self.exhausted:
                 return
@@ -296,6 +299,14 @@ class MapRun:
         """Read nothing more: the executor is broken, which the consumer is told after the last result."""
         self.source_error = error
         self._end()
+
+    def abandon(self) -> None:
+        """Cancel, from a finalizer: nothing but a note is made in it."""
+        self.abandoned = True
+        if self.dispatcher.clock is None:
+            self.cancel()
+        else:
+            self.dispatcher.clock.post(self.cancel)
 
     def cancel(self) -> None:
         """Read nothing more and withdraw what has not begun."""
@@ -358,15 +369,16 @@ def _results(
                 yield from _stream(run, chunk, on_error, deadline)
             run.taken(chunk)
             chunk = None
-        if run.source_error is not None:
-            raise run.source_error
+    except GeneratorExit:
+        run.abandon()
+        raise
+    except BaseException:
+        run.cancel()
+        raise
     finally:
         del lease
-        if not run.exhausted or run.chunks:
-            if run.dispatcher.clock is None:
-                run.cancel()
-            else:
-                run.dispatcher.clock.post(run.cancel)
+    if run.source_error is not None:
+        raise run.source_error
 
 
 def _next_chunk(run: MapRun, deadline: float | None, *, ordered: bool) -> Chunk | None:

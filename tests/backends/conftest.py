@@ -33,13 +33,15 @@ START_METHODS = ("spawn", "forkserver", "fork")
 VARIANTS = {"serial": {"pickle_round_trip": True}}  # of backends with options: what the second row is made with
 
 # Starting two workers by one of these costs a fifth of a second. On these rows, tests that make executors of their own
-# run only where the start method matters (marked `every_start`): the same code of ours runs on the row with fork.
+# run only where the start method matters (marked `every_start`): the same code of ours runs on the row with fork, and
+# that of `manager` on the rows of `process` too.
 SLOW_TO_START = (
     "pool-spawn",
     "pool-forkserver",
     "futures-spawn",
     "futures-forkserver",
     "manager-spawn",
+    "manager-forkserver",
 )
 
 
@@ -329,6 +331,19 @@ def results_of():
             return error
 
     return lambda futures: [outcome(future) for future in futures]
+
+
+@pytest.fixture
+def until():
+    """Wait for a condition of which nothing tells."""
+
+    def wait(condition):
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    return wait
 
 
 @pytest.fixture
