@@ -119,9 +119,9 @@ def test_initializer_that_ends_the_worker_ends_everything(make_executor, how):
 
 @requires("initializer", "survives_dead_worker")
 def test_initializer_that_takes_too_long_ends_everything(make_executor, gate):
-    executor = make_executor(max_workers=1, start_timeout=1.0, initializer=tasks.wait_for_ever, initargs=(gate.port,))
+    executor = make_executor(max_workers=1, start_timeout=0.25, initializer=tasks.wait_for_ever, initargs=(gate.port,))
     error = executor.submit(tasks.square, 1).exception(SECONDS)
-    assert isinstance(error, WorkerInitError) and "start_timeout=1 seconds" in str(error)
+    assert isinstance(error, WorkerInitError) and "start_timeout=0.25 seconds" in str(error)
 
 
 # ---- replacing --------------------------------------------------------------------------------------------------
