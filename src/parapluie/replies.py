@@ -36,7 +36,9 @@ def open_value(body: memoryview, buffers: Sequence[Any], task_id: TaskId) -> Any
         return pickle.loads(body, buffers=buffers)
     except BaseException as error:  # noqa: BLE001 - a result may raise, or exit, when read; it harms its own task only
         failure = ResultUnpicklingError(task_id, worker.describe(error))
-        failure.__cause__ = error
+        failure.add_note(worker.format_error(error).rstrip())
+        # Without its frames: they hold those of the engine's thread, and with them its pipes and semaphores.
+        failure.__cause__ = error.with_traceback(None)
         return Failure(failure)
 
 

@@ -39,6 +39,10 @@ def same(value):
     return value
 
 
+def call(function):
+    return function()
+
+
 def give(name):
     """Make a value in the worker, so that it is a result without having been an argument."""
     return SPECIAL_VALUES[name]()
@@ -217,6 +221,23 @@ class Bomb:
 
     def __reduce__(self):
         return explode, ("a bomb",)
+
+
+class ReadsBack:
+    """Comes back as the gate's port; but the time of that number it never ends to be read."""
+
+    def __init__(self, path, port, hangs):
+        self.path, self.port, self.hangs = path, port, hangs
+
+    def __reduce__(self):
+        return read_back, (self.path, self.port, self.hangs)
+
+
+def read_back(path, port, hangs):
+    note(path)
+    if Path(path).stat().st_size == hangs:
+        wait_for_ever(port)
+    return port
 
 
 class QuitsWhenPickled:

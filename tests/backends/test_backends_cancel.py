@@ -66,6 +66,21 @@ def test_refused_cancelling_loses_none_of_those_sent_ahead(executor, gate):
         assert [future.result(SECONDS) for future in held] == ["", ""]
 
 
+@lacks("runs_in_caller")
+def test_ending_a_task_that_has_not_begun_harms_nobody(executor, gate):
+    """Its worker is at another one: `running=True` kills for the task that was meant, and for no other."""
+    assert [executor.submit(tasks.square, number).result(SECONDS) for number in range(300)][-1] == 299 * 299
+    for _ in range(10):
+        held = [executor.submit(tasks.wait_at, gate.port, str(number)) for number in range(2)]
+        waiting = [executor.submit(tasks.square, number) for number in range(20)]
+        visitors = gate.arrivals(2)
+        assert [future.cancel(running=True) for future in waiting] == [True] * 20
+        for visitor in visitors:
+            visitor.release()
+        assert [future.result(SECONDS) for future in held] == ["0", "1"]
+        assert [future.attempts for future in held] == [1, 1]
+
+
 @lacks("runs_in_caller", "kills_running_task")
 def test_running_task_cannot_be_cancelled_where_nothing_can_be_killed(executor, held, gate):
     assert [future.cancel(running=True) for future in held] == [False, False]

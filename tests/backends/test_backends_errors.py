@@ -256,6 +256,7 @@ def test_result_that_cannot_be_read_here_costs_itself(executor):
     assert isinstance(error, ResultUnpicklingError)
     assert isinstance(error, BrokenExecutor) and isinstance(error, pickle.UnpicklingError)
     assert error.task_id == future.task_id and isinstance(error.__cause__, LookupError)
+    assert any("in explode" in note for note in error.__notes__)
     assert executor.submit(tasks.add, 1, 2).result(SECONDS) == 3
 
 

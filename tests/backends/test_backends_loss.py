@@ -252,6 +252,24 @@ def test_quick_tasks_are_not_harmed_by_a_limit(make_executor):
     assert executor.stats().lost == 0
 
 
+@requires("kills_running_task")
+def test_items_that_end_just_at_their_limit_harm_no_others(make_executor):
+    """Each of them is killed for itself or not at all: its worker may be at the next one by then."""
+    executor = make_executor(task_timeout=0.02)
+    seconds = [0.02 - number % 5 / 10_000 for number in range(80)]
+    outcomes = list(executor.map(time.sleep, seconds, chunksize=20, on_error="collect"))
+    assert {type(outcome.error) for outcome in outcomes} <= {type(None), TaskTimeoutError} and len(outcomes) == 80
+
+
+@requires("kills_running_task")
+def test_overrun_in_reading_a_repeated_part_of_a_chunk_is_its_first_items(make_executor, gate, notes):
+    executor = make_executor(task_timeout=LIMIT)
+    function = partial(tasks.hang_at, tasks.ReadsBack(notes.path, gate.port, hangs=2), 2)
+    outcomes = list(executor.map(function, range(5), on_error="collect", chunksize=5))
+    assert [type(outcome.error) for outcome in outcomes[2:]] == [TaskTimeoutError, TaskTimeoutError, type(None)]
+    assert [outcome.value for outcome in outcomes] == [0, 1, None, None, 16]
+
+
 @pytest.mark.parametrize("limit", [-1, 0, float("nan"), float("inf"), "1", True])
 @requires("kills_running_task")
 def test_limit_that_is_no_time_is_refused(backend, limit):

@@ -100,6 +100,7 @@ def test_input_is_read_no_further_than_the_window(executor, counting):
     for taken in range(300):
         assert source.read <= taken + 1024 + 5
         assert next(results) == taken * taken
+        executor.submit(tasks.add, 1, 1).result(SECONDS)  # a slow consumer: what was read is done by now
     results.close()
 
 
@@ -167,7 +168,7 @@ def test_error_cancels_the_items_that_have_not_begun(make_executor, gate, notes)
         for _ in range(8):
             yield partial(tasks.note, notes.path)
 
-    results = executor.map(tasks_call, items(), chunksize=1, buffersize=10)
+    results = executor.map(tasks.call, items(), chunksize=1, buffersize=10)
     gate.arrival().release()
     gate.arrival()  # the second item holds the only worker
     with pytest.raises(ValueError, match="."):
@@ -175,10 +176,6 @@ def test_error_cancels_the_items_that_have_not_begun(make_executor, gate, notes)
     gate.open()
     executor.shutdown()
     assert notes.size() == 0
-
-
-def tasks_call(function):
-    return function()
 
 
 def test_skip_leaves_failed_items_out(executor):
@@ -214,7 +211,7 @@ def test_any_exception_is_only_its_own_items(executor, error):
     functions = [
         partial(tasks.raise_it, error) if number == 5 else partial(tasks.square, number) for number in range(9)
     ]
-    outcomes = list(executor.map(tasks_call, functions, on_error="collect", chunksize=9))
+    outcomes = list(executor.map(tasks.call, functions, on_error="collect", chunksize=9))
     assert type(outcomes[5].error) is type(error)
     del functions[5], outcomes[5]
     assert [outcome.value for outcome in outcomes] == [0, 1, 4, 9, 16, 36, 49, 64]
@@ -281,6 +278,7 @@ def test_item_that_cannot_be_read_in_the_worker_fails_alone(executor, chunksize)
     outcomes = list(executor.map(tasks.echo_type, items, on_error="collect", chunksize=chunksize))
     assert [outcome.index for outcome in outcomes if outcome.error] == [3, 4]
     assert all(type(outcomes[index].error) is TaskUnpicklingError for index in (3, 4))
+    assert "[3] could not be read" in str(outcomes[3].error) and "[4] could not be read" in str(outcomes[4].error)
     assert "LookupError: a bomb" in str(outcomes[3].error) and "in explode" in outcomes[3].error.__cause__.tb
 
 
@@ -296,6 +294,7 @@ def test_result_that_cannot_be_sent_back_fails_alone(executor, chunksize):
     outcomes = list(executor.map(tasks.lock_if_odd, range(10), on_error="collect", chunksize=chunksize))
     assert [outcome.value for outcome in outcomes] == [None if number % 2 else number for number in range(10)]
     assert all(type(outcome.error) is ResultPicklingError for outcome in outcomes if outcome.index % 2)
+    assert all(f"[{outcome.index}] cannot be sent back" in str(outcome.error) for outcome in outcomes[1::2])
 
 
 @requires("isolated_memory")
@@ -304,6 +303,7 @@ def test_result_that_cannot_be_read_here_fails_alone(executor, chunksize):
     outcomes = list(executor.map(tasks.bomb_if_odd, range(10), on_error="collect", chunksize=chunksize))
     assert [outcome.value for outcome in outcomes] == [None if number % 2 else number for number in range(10)]
     assert all(type(outcome.error) is ResultUnpicklingError for outcome in outcomes if outcome.index % 2)
+    assert all(f"[{outcome.index}] arrived" in str(outcome.error) for outcome in outcomes[1::2])
     assert isinstance(outcomes[1].error, BrokenExecutor)
 
 
@@ -381,7 +381,7 @@ def test_errors_of_a_map_that_nobody_advances_do_not_stop_it(make_executor, note
             yield partial(tasks.note_and_fail if number % 100 == 0 else tasks.note, notes.path)
 
     with make_executor() as executor:
-        executor.map(tasks_call, items(), chunksize=10)
+        executor.map(tasks.call, items(), chunksize=10)
     assert notes.size() == 2000
     assert executor.stats().failed == 20
 

@@ -9,6 +9,7 @@ import os
 import threading
 from concurrent.futures import CancelledError
 from functools import partial
+from multiprocessing.synchronize import SemLock
 from pathlib import Path
 
 import backend_tasks as tasks
@@ -157,25 +158,33 @@ def descriptors():
     return len(list(folder.iterdir())) if folder.exists() else 0
 
 
+def semaphores():
+    return sum(isinstance(thing, SemLock) for thing in gc.get_objects())
+
+
 def use(make_executor):
     with make_executor() as executor:
         assert executor.submit(tasks.add, 1, 2).result(SECONDS) == 3
         assert list(executor.map(tasks.square, range(100))) == [number * number for number in range(100)]
-        return {future.result(SECONDS) for future in [executor.submit(tasks.pid) for _ in range(10)]}
+        error = executor.submit(tasks.give_bomb).exception(SECONDS)
+        return error, {future.result(SECONDS) for future in [executor.submit(tasks.pid) for _ in range(10)]}
 
 
 @pytest.mark.every_start
-def test_shutdown_leaves_no_process_no_thread_and_no_descriptor(make_executor):
+def test_shutdown_leaves_no_process_no_thread_no_descriptor_and_no_semaphore(make_executor):
     use(make_executor)  # what the standard library starts once and keeps: forkserver, resource tracker
     gc.collect()
-    threads, children, before = set(threading.enumerate()), multiprocessing.active_children(), descriptors()
-    pids = use(make_executor)
+    threads, children = set(threading.enumerate()), multiprocessing.active_children()
+    before, locks = descriptors(), semaphores()
+    kept, pids = use(make_executor)  # an error that is kept, with its traceback, keeps nothing of the engine's
     for thread in set(threading.enumerate()) - threads:
         thread.join(5)  # the last of them says that all has ended, and ends itself right after
     assert set(threading.enumerate()) <= threads
     assert len(multiprocessing.active_children()) <= len(children)
+    assert semaphores() <= locks  # and not only when the garbage collector has been
     gc.collect()
     assert descriptors() <= before
+    del kept
     for pid in pids - {os.getpid()}:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -83,6 +83,11 @@ def test_an_executor_works_on_after_every_special_value_in_a_row(executor):
     assert back == [type(value) for value in values] * 3
     mapped = executor.map(tasks.same, values * 3, chunksize=5)
     assert [type(value) for value in mapped] == back
+    outcomes = executor.map(tasks.same, values * 3, chunksize=5, on_error="collect")
+    assert [(type(outcome.value), outcome.error) for outcome in outcomes] == [(kind, None) for kind in back]
+    mixed = [partial(tasks.same, value) for value in values] + [tasks.fail]
+    skipped = executor.map(tasks.call, mixed, chunksize=len(mixed), on_error="skip")
+    assert [type(value) for value in skipped] == back[: len(values)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])

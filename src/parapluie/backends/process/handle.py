@@ -166,6 +166,9 @@ class Handle:
 
     def close(self) -> None:
         """Let go of a worker that has ended."""
+        # Its semaphore goes now, though a traceback may hold a frame of ours, and with it the handle: collected some
+        # time later as garbage, it might do so in the middle of the resource tracker, which refuses that.
+        del self.page.lock
         self.wire.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive
             self.process.close()

@@ -105,7 +105,8 @@ class _Loop:
         number, each, select, payload, buffers = read_call(body)
         del body
         self._number = number
-        if not self._begin(0, 1 if select is None else select[0].start + 1, look=True):
+        first = 0 if select is None else select[0].start
+        if not self._begin(first, first + 1, look=True):
             return
         self._began, self._start = time(), perf_counter()
         worker.execute(payload, buffers, select, self._emit, self._mark, each=each)
