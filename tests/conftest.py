@@ -23,6 +23,12 @@ GRACE = 5.0  # seconds after which faulthandler takes over
 STDERR = pytest.StashKey[int]()  # a copy from before pytest captures what tests print; the end of the process closes it
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("soak", "long tests of the engine (tests/engine)")
+    group.addoption("--soak-seconds", type=float, help="how long the soak test and the state machine go on")
+    group.addoption("--soak-seed", type=int, default=0, help="what they invent; 0 unless given, so always the same")
+
+
 def pytest_configure(config):
     config.stash[STDERR] = os.dup(2)
     config.addinivalue_line(

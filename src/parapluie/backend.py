@@ -73,6 +73,9 @@ class Loss(NamedTuple):
         exit_code: the worker's; minus the signal's number where a signal ended it; None where it is not known.
         worker: the worker's name; pid: its process id.
         why: what else is known, as a clause.
+        peak_memory: the most memory that the worker was seen to use, in bytes; None where it is not known.
+        dump: the last lines that its fault handler wrote, the innermost frame first.
+        oom: it is known that the kernel's out-of-memory killer did it.
     """
 
     began: bool | None
@@ -82,6 +85,9 @@ class Loss(NamedTuple):
     worker: str | None = None
     pid: int | None = None
     why: str = ""
+    peak_memory: int | None = None
+    dump: str = ""
+    oom: bool = False
 
 
 class Begun(NamedTuple):

@@ -22,6 +22,7 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parapluie import orphans, stdlib_private, worker
+from parapluie.dumps import DumpFile
 from parapluie.starting import starting
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class CellProcess(_Base):
     bootstrap: bytes
     ready: Connection | None
     queues: tuple[Any, ...]
+    dump: DumpFile
     _pidfd: int | None = None
 
     def start(self) -> None:
@@ -107,6 +109,7 @@ class CellProcess(_Base):
 
     def run(self) -> None:
         """Get the worker ready, and run the engine's loop."""
+        self.dump.enable()
         orphans.end_with_parent()
         orphans.ignore_interrupts()
         if hasattr(signal, "pthread_sigmask"):
@@ -199,6 +202,7 @@ class OneWorkerContext(BaseContext):
         self.context, self.bootstrap = context, bootstrap
         self.process: CellProcess | None = None
         self.ready: Connection | None = None  # its message says that the worker is ready
+        self.dump: DumpFile | None = None
         self._queues: list[stdlib_private.OneWayQueue] = []
 
     def get_start_method(self, allow_none: bool = False) -> str:  # noqa: FBT001, FBT002 - as in the base class
@@ -210,6 +214,7 @@ class OneWorkerContext(BaseContext):
             return Vacancy()
         self.process = process = _classes[self.get_start_method()](*args, **kwargs)
         process.bootstrap = self.bootstrap
+        self.dump = process.dump = DumpFile()
         process.queues = stdlib_private.worker_queues(kwargs["args"])
         self.ready, process.ready = Pipe(duplex=False)
         return process
@@ -227,6 +232,8 @@ class OneWorkerContext(BaseContext):
         with ExitStack() as stack:
             for queue in self._queues:
                 stack.callback(queue.close)
+            if self.dump is not None:
+                stack.callback(self.dump.close)
             if self.ready is not None:
                 stack.callback(self.ready.close)
             if self.process is not None and self.process.pid is not None:

@@ -24,6 +24,7 @@ from parapluie.backend import Backend, Call, Host, Loss, Stop
 from parapluie.cell_engine import Engine, Job
 from parapluie.cell_watch import Watcher
 from parapluie.errors import exit_reason
+from parapluie.evidence import OomKills, evidence_of
 from parapluie.starting import start_lock
 
 _log = logging.getLogger("parapluie")
@@ -54,6 +55,7 @@ class CellBackend(Backend):
         self._cells = [Cell(f"{self.prefix}-{number}") for number in range(host.max_workers)]
         self._sending = 0  # calls that are being sent; guarded by _lock, as is the next one
         self._stopping = False
+        self._oom_kills = OomKills()
         self._watcher = Watcher(f"parapluie-{self.prefix}-watch", ready=self._ready, ended=self._ended)
 
     def workers(self) -> tuple[str, ...]:
@@ -217,14 +219,24 @@ class CellBackend(Backend):
 
     def _report(self, engine: Engine, job: Job) -> None:
         exit_code, why = engine.exit_code, engine.why
+        found = evidence_of(exit_code, engine.context.dump, self._oom_kills, ours=bool(why))
         began = None if engine.ready and not engine.refused else False
         if not engine.ready and not self._stopping:
             self._host.start_failed(
-                f"worker {engine.name} (pid {engine.pid}) {exit_reason(exit_code)} before it was ready"
+                f"worker {engine.name} (pid {engine.pid}) {exit_reason(exit_code, oom=found.oom)} before it was ready"
                 + (f": {why}" if why else "")
+                + (f"\n{found.dump}" if found.dump else "")
             )
         engine.job = None
-        loss = Loss(began=began, exit_code=exit_code, worker=engine.name, pid=engine.pid, why=why)
+        loss = Loss(
+            began=began,
+            exit_code=exit_code,
+            worker=engine.name,
+            pid=engine.pid,
+            why=why,
+            dump=found.dump,
+            oom=found.oom,
+        )
         self._host.lost(job.call_id, loss)
 
     # ---- the end ----------------------------------------------------------------------------------------------

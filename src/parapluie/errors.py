@@ -199,26 +199,50 @@ class ResultUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError
 
 
 _LARGEST_EXIT_CODE = 0x7FFFFFFF
+_NTSTATUS = {
+    0x80000003: "STATUS_BREAKPOINT",
+    0xC0000005: "STATUS_ACCESS_VIOLATION",
+    0xC0000006: "STATUS_IN_PAGE_ERROR",
+    0xC0000017: "STATUS_NO_MEMORY",
+    0xC000001D: "STATUS_ILLEGAL_INSTRUCTION",
+    0xC0000025: "STATUS_NONCONTINUABLE_EXCEPTION",
+    0xC000008E: "STATUS_FLOAT_DIVIDE_BY_ZERO",
+    0xC0000094: "STATUS_INTEGER_DIVIDE_BY_ZERO",
+    0xC0000096: "STATUS_PRIVILEGED_INSTRUCTION",
+    0xC00000FD: "STATUS_STACK_OVERFLOW",
+    0xC0000135: "STATUS_DLL_NOT_FOUND",
+    0xC0000139: "STATUS_ENTRYPOINT_NOT_FOUND",
+    0xC000013A: "STATUS_CONTROL_C_EXIT",
+    0xC0000142: "STATUS_DLL_INIT_FAILED",
+    0xC0000374: "STATUS_HEAP_CORRUPTION",
+    0xC0000409: "STATUS_STACK_BUFFER_OVERRUN",
+}
 
 
-def exit_reason(exit_code: int | None) -> str:
-    """Say in words how a process ended: by which signal, or with which exit code."""
+def exit_reason(exit_code: int | None, *, oom: bool = False) -> str:
+    """Say in words how a process ended: by which signal, or with which exit code; by whom, where that is known."""
     if exit_code is None:
         return "died"
+    if oom:
+        return f"was killed by the kernel's out-of-memory killer ({signal.Signals(-exit_code).name})"
     if exit_code < 0:
         try:
             return f"was killed by {signal.Signals(-exit_code).name}"
         except ValueError:
             return f"was killed by signal {-exit_code}"
     if exit_code > _LARGEST_EXIT_CODE:  # an NTSTATUS: Windows reports crashes so
-        return f"ended with NTSTATUS 0x{exit_code:08X}"
+        name = _NTSTATUS.get(exit_code)
+        return f"ended with {name} (0x{exit_code:08X})" if name else f"ended with NTSTATUS 0x{exit_code:08X}"
     return f"ended with exit code {exit_code}"
 
 
 class WorkerLostError(TaskError, BrokenProcessPool):
     """The worker died while it ran the task, or may have run it.
 
-    Attributes: task_id, attempt, backend, worker, pid, exit_code (negative: minus the signal), began (None: unknown).
+    Attributes: task_id, attempt, backend, worker, pid, exit_code (negative: minus the signal), began (None: unknown),
+    peak_memory (in bytes, of the worker; at least, since it is what was last seen; None: not known), dump (the last
+    lines that the worker's fault handler wrote, the innermost frame first; or ""), oom (True: it was killed by the
+    kernel's out-of-memory killer). Peak memory and dump are notes, too.
     """
 
     def __init__(
@@ -232,17 +256,25 @@ class WorkerLostError(TaskError, BrokenProcessPool):
         exit_code: int | None = None,
         began: bool | None = True,
         why: str = "",
+        peak_memory: int | None = None,
+        dump: str = "",
+        oom: bool = False,
     ) -> None:
         self.task_id, self.attempt, self.backend = task_id, attempt, backend
         self.worker, self.pid, self.exit_code, self.began = worker, pid, exit_code, began
+        self.peak_memory, self.dump, self.oom = peak_memory, dump, oom
         who = f"worker {worker}" if worker else "the worker"
         who += f" (pid {pid})" if pid else ""
         doing = "while running it" if began else "while it may have been running it"
         extra = f"; {why}" if why else ""
         super().__init__(
             f"task {task_id} (attempt {attempt}) was lost: {who} of backend {backend!r} "
-            f"{exit_reason(exit_code)} {doing}{extra}"
+            f"{exit_reason(exit_code, oom=oom)} {doing}{extra}"
         )
+        if peak_memory is not None:
+            self.add_note(f"the worker's memory peaked at {peak_memory / 1e6:,.0f} MB or more")
+        if dump:
+            self.add_note(f"the worker's fault handler wrote (innermost frame first):\n{dump}")
 
 
 class TaskTimeoutError(TaskError, TimeoutError):

@@ -98,6 +98,9 @@ class Work:
             exit_code=loss.exit_code,
             began=loss.began,
             why=loss.why,
+            peak_memory=loss.peak_memory,
+            dump=loss.dump,
+            oom=loss.oom,
         )
 
 

@@ -22,6 +22,8 @@ from time import monotonic
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.handle import Handle
 from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
+from parapluie.evidence import OomKills, evidence_of
+from parapluie.memory import MemoryWatch
 from parapluie.starting import start_lock
 
 _log = logging.getLogger("parapluie")
@@ -49,6 +51,8 @@ class ProcessBackend(Backend):
         self._empty.set()
         self._start_again = 0.0  # when to try again after a start failed; 0: not
         self._start_error: Exception | None = None
+        self._oom_kills = OomKills()
+        self._memory = MemoryWatch(self._note_memory)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -79,6 +83,8 @@ class ProcessBackend(Backend):
         try:
             if not handle.calls:
                 handle.heard = monotonic()  # it was idle: it is not quiet, it had nothing to say
+                if self._memory.dozing:
+                    self._memory.wake()
             if not handle.give(batch):
                 self._to_flush.add(handle)
                 self._wake()
@@ -280,7 +286,8 @@ class ProcessBackend(Backend):
             self._handles.pop(handle.number, None)
             self._to_flush.discard(handle)
             self._to_watch.discard(handle)
-            losses = handle.losses()
+            found = evidence_of(handle.process.exitcode, handle.dump, self._oom_kills, ours=bool(handle.killed))
+            losses = handle.losses(found)
             for call, _ in losses:
                 self._where.pop(call.id, None)
             early, why = not handle.ready and not self._stopping, handle.killed
@@ -290,7 +297,8 @@ class ProcessBackend(Backend):
         if early:
             from parapluie.errors import exit_reason
 
-            self._host.start_failed(why or f"a worker {exit_reason(exit_code)} before it was ready")
+            ended = f"a worker {exit_reason(exit_code, oom=found.oom)} before it was ready"
+            self._host.start_failed(why or (f"{ended}\n{found.dump}" if found.dump else ended))
         for call, loss in losses:
             self._host.lost(call.id, loss)
         if not self._handles:
@@ -354,6 +362,15 @@ class ProcessBackend(Backend):
         if room and not self._stopping:
             self._host.room(room)
 
+    def _note_memory(self) -> bool:
+        """Look at the memory of workers that run something; False if none does. Runs in the watch's thread."""
+        with self._lock:
+            busy = [handle for handle in self._handles.values() if handle.calls]
+            self._memory.dozing = not busy
+        for handle in busy:
+            handle.note_memory()
+        return bool(busy)
+
     def _flush(self, handle: Handle) -> None:
         """Go on with a write that was cut short, now and whenever the pipe takes more."""
         with self._lock:
@@ -416,6 +433,7 @@ class ProcessBackend(Backend):
         self._wake()
         if threading.current_thread() is not self._collector:
             self._collector.join()
+        self._memory.stop()
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

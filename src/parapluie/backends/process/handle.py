@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from parapluie.backend import Begun, Call, Loss
 from parapluie.backends.process import loop
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
+from parapluie.dumps import DumpFile
+from parapluie.memory import peak_memory
 from parapluie.starting import start_lock, starting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.context import BaseContext
+
+    from parapluie.evidence import Evidence
 
 _log = logging.getLogger("parapluie")
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
@@ -29,16 +33,18 @@ class Handle:
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
         told: it was sent the sentinel. killed: by us, and why.
+        dump: where its fault handler writes. peak_memory: in bytes, as it was last seen.
     """
 
     def __init__(self, number: int, context: BaseContext, bootstrap: bytes, others: Sequence[int]) -> None:
         self.number = number
         self.page = Page(context.Lock())
         ours, theirs = context.Pipe(duplex=True)
+        self.dump = DumpFile()
         forked = context.get_start_method() == "fork"
         self.process: Any = context.Process(  # type: ignore[attr-defined]
             target=loop.main,
-            args=(theirs, self.page, bootstrap, (*others, ours.fileno()) if forked else ()),
+            args=(theirs, self.page, bootstrap, (*others, ours.fileno()) if forked else (), self.dump),
             name=f"parapluie-process-{number}",
         )
         try:
@@ -46,6 +52,7 @@ class Handle:
                 self.process.start()
         except BaseException:
             ours.close()
+            self.dump.close()
             raise
         finally:
             theirs.close()
@@ -58,6 +65,7 @@ class Handle:
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = False
         self.killed = ""
+        self.peak_memory: int | None = None
 
     @property
     def name(self) -> str:
@@ -136,7 +144,12 @@ class Handle:
         self.serial = serial
         return True
 
-    def losses(self) -> list[tuple[Call, Loss]]:
+    def note_memory(self) -> None:
+        """Note how much memory it has used at most; not while it is only being started. Any thread, no lock."""
+        if self.ready:
+            self.peak_memory = peak_memory(self.pid) or self.peak_memory
+
+    def losses(self, evidence: Evidence) -> list[tuple[Call, Loss]]:
         """Say what became of the calls that a dead worker leaves; the last given first, so they go back in order."""
         begun, _, stop, _ = self.page.mark()
         exit_code = self.process.exitcode
@@ -146,7 +159,15 @@ class Handle:
                 loss = Loss(began=False, worker=self.name, pid=self.pid, exit_code=exit_code)
             else:
                 loss = Loss(
-                    began=True, items=range(stop), exit_code=exit_code, worker=self.name, pid=self.pid, why=self.killed
+                    began=True,
+                    items=range(stop),
+                    exit_code=exit_code,
+                    worker=self.name,
+                    pid=self.pid,
+                    why=self.killed,
+                    peak_memory=self.peak_memory,
+                    dump=evidence.dump,
+                    oom=evidence.oom,
                 )
             lost.append((call, loss))
         self.calls.clear()
@@ -170,5 +191,6 @@ class Handle:
         # time later as garbage, it might do so in the middle of the resource tracker, which refuses that.
         del self.page.lock
         self.wire.close()
+        self.dump.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive
             self.process.close()

@@ -37,15 +37,19 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from typing import Any
 
+    from parapluie.dumps import DumpFile
+
 _FLUSH_SECONDS = 0.001
 
 
-def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int]) -> None:
+def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
     """Run a worker until the sentinel, or until the parent's end of the pipe is closed.
 
     Args:
         inherited: descriptors that a forked child must not hold: the parent's ends of other workers' pipes.
+        dump: where the fault handler is to write.
     """
+    dump.enable()
     orphans.ignore_interrupts()
     for descriptor in inherited:
         os.close(descriptor)
