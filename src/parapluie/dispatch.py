@@ -304,7 +304,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - a reply that is not ours must not end the backend's thread
             complete = True
             work.failed(BackendBrokenError(f"unreadable reply to call {call_id}: {error!r}", backend=self.backend))
-        if complete and self._in_flight.get(call_id) is work:
+        if complete:
             self._in_flight.pop(call_id, None)
 
     def answered_here(self, call_id: int, work: Any, outcome: Any) -> None:

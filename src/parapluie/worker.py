@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 REPLY = struct.Struct("<IdI")  # process id, began (seconds since the epoch), number of segments
 SEGMENT = struct.Struct("<BIIdQH")  # kind, first item, items, seconds, length of the body, number of buffers
+SINGLE = struct.Struct("<IdIBIIdQH")  # the head of a reply with one segment: both headers
 CHUNK = struct.Struct("<cQ")  # COLUMNS or ROWS, length of the function's pickle
 COLUMNS = b"C"
 ROWS = b"R"
