@@ -66,7 +66,7 @@ class Chunk:
     Attributes:
         first: the number of its first item in the map. count: how many.
         results: a value, a `Failure` or MISSING for each item; emptied by the consumer.
-        left: how many are MISSING. failures: whether any is a Failure. small: whether all results are small values.
+        left: how many are MISSING. failures: whether any is a Failure. small: whether all results are small numbers, strings and the like.
         columns: the items, as lists of first arguments, second arguments and so on, where memory is not isolated.
         seconds: for each item, where somebody wants to know. books: of items that failed, for retries.
     """
@@ -189,7 +189,7 @@ class ChunkPart(Work):
             own = buffers[taken : taken + count]
             taken += count
             chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
-            if len(body) > _SMALL * max(1, items):
+            if kind != worker.VALUES or len(body) > _SMALL * items:
                 chunk.small = False
             if kind == worker.VALUES:
                 self._answer_values(first, items, pickle.loads(body))

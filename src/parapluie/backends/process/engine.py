@@ -81,7 +81,7 @@ class ProcessBackend(Backend):
         try:
             if not handle.calls:
                 handle.heard = monotonic()  # it was idle: it is not quiet, it had nothing to say
-            if len(handle.calls) + len(batch) > 1 and not handle.behind:
+            if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1):
                 handle.behind = True
                 if threading.get_ident() != self._collector.ident:
                     self._wake()  # it has to look whether what is behind gets held up
@@ -237,11 +237,10 @@ class ProcessBackend(Backend):
         """Return for how long nothing has to be looked at; None if only an event can change that."""
         due = self._start_again or inf
         for handle in list(self._handles.values()):
-            if not handle.ready:
-                if not handle.killed:
-                    due = min(due, handle.started + self._host.start_timeout)
-            elif handle.behind:
+            if handle.behind:
                 due = min(due, handle.heard + _QUIET_SECONDS)
+            if not handle.ready and not handle.killed:
+                due = min(due, handle.started + self._host.start_timeout)
         if due == inf:
             return None
         left = due - monotonic()
@@ -285,7 +284,7 @@ class ProcessBackend(Backend):
             if answers:
                 handle.heard = monotonic()
                 handle.stuck = False
-                handle.behind = handle.has_more()
+                handle.behind = bool(handle.calls) and handle.has_more()
         for call_id, payload, buffers in answers:
             self._host.replied(call_id, payload, buffers)
 
@@ -341,7 +340,7 @@ class ProcessBackend(Backend):
                 if not handle.killed and now >= handle.started + self._host.start_timeout:
                     handle.killed = f"a worker was not ready after start_timeout={self._host.start_timeout:g} seconds"
                     handle.process.kill()
-            elif handle.behind and now - handle.heard >= _QUIET_SECONDS:
+            if handle.behind and now - handle.heard >= _QUIET_SECONDS:
                 self._look_after(handle, now)
             if handle.wire.torn and not handle.told:
                 self._retire_torn(handle)
@@ -349,14 +348,17 @@ class ProcessBackend(Backend):
     def _look_after(self, handle: Handle, now: float) -> None:
         """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs.
 
-        That is at once where others have nothing to do, and else when the call takes longer than calls did so far.
+        That is at once where others have nothing to do, and else when the call takes longer than calls did so far. A
+        worker that is still starting holds up all that it was given.
         """
-        self._take_page(handle)
+        if handle.ready:
+            self._take_page(handle)
         with self._lock:
             handle.heard = now
-            handle.behind = len(handle.calls) > 1
+            handle.behind = len(handle.calls) > handle.ready
             taken: dict[int, Call] = {}
-            if handle.behind and (self._hands_free() or handle.busy_for(now) > 2 * self._seconds):
+            overdue = handle.ready and handle.busy_for(now) > 2 * self._seconds
+            if handle.behind and (overdue or self._hands_free()):
                 taken = handle.take_back()
             if taken:
                 handle.stuck = True
@@ -368,7 +370,7 @@ class ProcessBackend(Backend):
         """Say whether a worker has nothing to do, or one may be started."""
         active = 0
         for handle in self._handles.values():
-            if not handle.calls and not handle.retiring:
+            if handle.ready and not handle.calls and not handle.retiring:
                 return True
             active += handle.active
         return active < self._host.max_workers and not self._stopping

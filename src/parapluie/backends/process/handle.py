@@ -83,7 +83,8 @@ class Handle:
 
     def has_more(self) -> bool:
         """Say whether there may be sealed replies, or calls that have not begun, behind what the worker runs."""
-        return len(self.calls) > 1 or any(call.items > 1 for call in self.calls.values())
+        calls = self.calls
+        return len(calls) > 1 or (bool(calls) and next(iter(calls.values())).items > 1)
 
     def busy_for(self, now: float) -> float:
         """Return for how many seconds the worker has been at what it runs."""

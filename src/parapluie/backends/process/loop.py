@@ -116,8 +116,7 @@ class _Loop:
         try:
             if look and self._number <= self._page.withdrawn():
                 return False
-            self._page.seal(self._kept)
-            self._page.begin(self._number, item, stop, monotonic())
+            self._page.begin(self._kept, self._number, item, stop, monotonic())
         finally:
             self._release()
         return True
@@ -182,9 +181,9 @@ class _Loop:
 
     def write(self, pieces: Sequence[Any]) -> None:
         """Write all of it; the parent always reads."""
-        data = memoryview(b"".join(pieces))
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BrokenPipeError:
-                os._exit(1)  # the parent is gone
+        data: bytes | memoryview = b"".join(pieces)
+        try:
+            while (sent := os.write(self._fd, data)) < len(data):
+                data = memoryview(data)[sent:]
+        except BrokenPipeError:
+            os._exit(1)  # the parent is gone

@@ -121,6 +121,10 @@ class Frames:
 
     def add(self, data: bytes) -> list[tuple[int, memoryview]]:
         """Take what was read; return the frames that are complete, as type and body."""
+        if not self._parts and len(data) >= FRAME.size:
+            kind, length = FRAME.unpack_from(data)
+            if length == len(data) - FRAME.size:  # just one, as in most cases
+                return [(kind, memoryview(data)[FRAME.size :])]
         self._parts.append(data)
         self._size += len(data)
         if self._size < self._needed:
@@ -216,11 +220,12 @@ class Wire:
 
 # ---- the page ---------------------------------------------------------------------------------------------------
 
-_MARK = struct.Struct("<QQQd")  # number of the begun call, its item, the last item plus one, when (monotonic)
-_WITHDRAWN = struct.Struct("<Q")  # calls up to this number are not to be begun
 _SEALED = struct.Struct("<Q")  # length of the sealed replies
-_AT_WITHDRAWN = _MARK.size
-_AT_SEALED = _AT_WITHDRAWN + _WITHDRAWN.size
+_MARK = struct.Struct("<QQQd")  # number of the begun call, its item, the last item plus one, when (monotonic)
+_SEALED_AND_MARK = struct.Struct("<QQQQd")
+_WITHDRAWN = struct.Struct("<Q")  # calls up to this number are not to be begun
+_AT_MARK = _SEALED.size
+_AT_WITHDRAWN = _SEALED_AND_MARK.size
 _AT_REPLIES = 64
 PAGE_SIZE = 1 << 15
 
@@ -252,11 +257,11 @@ class Page:
 
     def mark(self) -> tuple[int, int, int, float]:
         """Return the begun call's number, its item, the last item that may have begun plus one, and when."""
-        return _MARK.unpack_from(self._view)
+        return _MARK.unpack_from(self._view, _AT_MARK)
 
-    def begin(self, number: int, item: int, stop: int, now: float) -> None:
-        """Mark a call, or an item of it, as begun."""
-        _MARK.pack_into(self._view, 0, number, item, stop, now)
+    def begin(self, sealed: int, number: int, item: int, stop: int, now: float) -> None:
+        """Mark a call, or an item of it, as begun, and say how long the sealed replies of earlier ones are."""
+        _SEALED_AND_MARK.pack_into(self._view, 0, sealed, number, item, stop, now)
 
     def withdrawn(self) -> int:
         """Return the number up to which calls are withdrawn."""
@@ -276,10 +281,10 @@ class Page:
 
     def seal(self, length: int) -> None:
         """Say how long the sealed replies are."""
-        _SEALED.pack_into(self._view, _AT_SEALED, length)
+        _SEALED.pack_into(self._view, 0, length)
 
     def replies(self, length: int | None = None) -> bytes:
         """Return the sealed replies' frames."""
         if length is None:
-            length = _SEALED.unpack_from(self._view, _AT_SEALED)[0]
+            length = _SEALED.unpack_from(self._view)[0]
         return bytes(self._view[_AT_REPLIES : _AT_REPLIES + length])
