@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from parapluie.policies.retry import Attempts
 
 MISSING = object()  # the result of an item that is not answered
-_HEAD = worker.SEGMENT.size
+_SMALL = 256  # bytes that a result may have to be kept a little longer than needed
 
 
 class Sizer:
@@ -30,7 +30,8 @@ class Sizer:
 
     TARGET_SECONDS = 0.001
     MOST_ITEMS = 20_000
-    MOST_BYTES = 256 * 1024
+    MOST_BYTES = 128 * 1024  # what a pipe takes at once
+    GROWTH = 8  # a chunk is at most so much longer than the one that was measured
 
     def __init__(self, fixed: int | None) -> None:
         self._fixed = fixed
@@ -53,7 +54,7 @@ class Sizer:
         each = max(seconds / items, 1e-9)
         known = self._seconds
         self._seconds = each if known is None or each > known else 0.6 * known + 0.4 * each
-        wanted = min(self.TARGET_SECONDS / self._seconds, self.MOST_ITEMS, 4 * self._items)
+        wanted = min(self.TARGET_SECONDS / self._seconds, self.MOST_ITEMS, self.GROWTH * self._items)
         if self._bytes:
             wanted = min(wanted, self.MOST_BYTES / self._bytes)
         self._items = max(1, int(wanted))
@@ -65,13 +66,14 @@ class Chunk:
     Attributes:
         first: the number of its first item in the map. count: how many.
         results: a value, a `Failure` or MISSING for each item; emptied by the consumer.
-        left: how many are MISSING. failures: whether any is a Failure.
+        left: how many are MISSING. failures: whether any is a Failure. small: whether all results are small numbers, strings and the like.
+        columns: the items, as lists of first arguments, second arguments and so on, where memory is not isolated.
         seconds: for each item, where somebody wants to know. books: of items that failed, for retries.
     """
 
     __slots__ = (
-        "books", "buffers", "count", "failures", "first", "left", "payload", "results", "rows", "run", "seconds",
-        "size", "started",
+        "books", "buffers", "columns", "count", "failures", "first", "left", "payload", "results", "run", "seconds",
+        "size", "small", "started",
     )  # fmt: skip
 
     def __init__(self, run: MapRun, first: int, count: int) -> None:
@@ -79,7 +81,8 @@ class Chunk:
         self.results: list[Any] = [MISSING] * count
         self.left = count
         self.failures = False
-        self.rows: list[tuple[Any, ...]] | None = None  # where memory is not isolated
+        self.small = True
+        self.columns: Sequence[Sequence[Any]] | None = None
         self.payload: bytes | None = None
         self.buffers: Sequence[Any] = ()
         self.size = 0  # in bytes, of what travels
@@ -89,16 +92,33 @@ class Chunk:
 
     def settle(self, first: int, values: Sequence[Any], *, failures: bool = False) -> None:
         """Note the results of neighbouring items."""
-        self.results[first : first + len(values)] = values
+        if len(values) == self.count and type(values) is list:
+            self.results = values
+        else:
+            self.results[first : first + len(values)] = values
         self.failures = self.failures or failures
         self.left -= len(values)
         if not self.left:
-            self.payload, self.rows, self.buffers = None, None, ()
+            self.payload, self.columns, self.buffers = None, None, ()
         self.run.progress(self)
+
+    def rest(self, item: int) -> Iterable[Any]:
+        """Return the results of a complete chunk, from an item on, for somebody who then has them all to himself."""
+        results, self.results = self.results, []
+        if item:
+            del results[:item]
+        return results if self.small else handing_over(results)
 
     def item_id(self, item: int) -> str:
         """Return how messages call an item."""
         return f"{self.run.name}[{self.first + item}]"
+
+
+def handing_over(results: list[Any]) -> Iterator[Any]:
+    """Yield results and keep no reference to those that were yielded: they may be large."""
+    results.reverse()
+    while results:
+        yield results.pop()
 
 
 class ChunkPart(Work):
@@ -107,8 +127,6 @@ class ChunkPart(Work):
     Attributes:
         select: its items, as ranges; answered: the ranges of those that are answered; left: how many are not.
     """
-
-    __slots__ = ("answered", "chunk", "left", "retried", "select")
 
     def __init__(self, chunk: Chunk, select: tuple[range, ...] | None = None) -> None:
         super().__init__(chunk.run.dispatcher, chunk.run.options)
@@ -135,8 +153,8 @@ class ChunkPart(Work):
     def run_here(self) -> None:
         """Run in this thread, which shares the parent's memory, and answer."""
         chunk, call_id = self.chunk, self.call_id
-        rows, function = chunk.rows, chunk.run.function
-        if rows is None:
+        columns, function = chunk.columns, chunk.run.function
+        if columns is None:
             return
         start = perf_counter()
         outcomes: list[tuple[int, Any]] = []
@@ -145,7 +163,7 @@ class ChunkPart(Work):
                 began = monotonic()
                 self.mark = Begun(item, began)
                 try:
-                    outcomes.append((item, function(*rows[item])))
+                    outcomes.append((item, function(*[column[item] for column in columns])))
                 except BaseException as error:
                     outcomes.append((item, Failure(error, raised=True)))
                     if self.dispatcher.interrupts(error):
@@ -159,6 +177,7 @@ class ChunkPart(Work):
 
     def settle(self, outcomes: list[tuple[int, Any]]) -> None:
         """Take the outcomes of items that ran in this process."""
+        self.chunk.small = False  # they are objects of the user's
         for item, outcome in outcomes:
             self.answer(item, outcome)
         self.over()
@@ -170,6 +189,8 @@ class ChunkPart(Work):
             own = buffers[taken : taken + count]
             taken += count
             chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
+            if kind != worker.VALUES or len(body) > _SMALL * items:
+                chunk.small = False
             if kind == worker.VALUES:
                 self._answer_values(first, items, pickle.loads(body))
             elif kind == worker.VALUE:
@@ -205,6 +226,9 @@ class ChunkPart(Work):
         elif outcome.raised and (delay := self._delay(item, outcome.error)) is not None:
             self._repeat(item, delay)
         else:
+            book = self.chunk.books.get(item)
+            if book is not None and not outcome.raised:
+                book.tries += 1  # the policy counts those that it is asked about
             self._fail(item, outcome.error)
 
     def _fail(self, item: int, error: BaseException) -> None:

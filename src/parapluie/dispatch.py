@@ -244,36 +244,42 @@ class Dispatcher:
     def withdraw(self, work: Work, *, running: bool = False) -> bool:
         """Take work back from wherever it is; True if it will not run again and nobody else will end it."""
         while self._queued.pop(work.id, None) is None:
-            if work.call_id not in self._in_flight:
-                return False
-            if work.sent:
-                return self._withdraw_sent(work, running=running)
-            if self._filler == threading.get_ident():
+            call_id = work.call_id  # read once: it is another one as soon as the work is dispatched again
+            if call_id not in self._in_flight:
+                if work.id not in self._queued and work.call_id == call_id:
+                    return False
+            elif work.sent:
+                withdrawn = self._withdraw_sent(work, call_id, running=running)
+                if withdrawn is not None:
+                    return withdrawn
+            elif self._filler == threading.get_ident():
                 return False  # this very thread was interrupted in the middle of dispatching it
-            time.sleep(0.0002)  # another thread is just handing it to the backend
+            else:
+                time.sleep(0.0002)  # another thread is just handing it to the backend
         return True
 
-    def _withdraw_sent(self, work: Work, *, running: bool) -> bool:
-        if self.engine.revoke(work.call_id):
-            if self._in_flight.pop(work.call_id, None) is None:
-                return False
+    def _withdraw_sent(self, work: Work, call_id: int, *, running: bool) -> bool | None:
+        """Withdraw work from the backend; None if it has just come back from there, and has to be looked for again."""
+        if self.engine.revoke(call_id):
+            if self._in_flight.pop(call_id, None) is None:
+                return None
             self.room(1)
             return True
         if not running:
             return False
         work.withdrawn = True  # before the kill, so that the loss that it makes is not taken for one to be repeated
-        if self._kill(work, None):
+        if self._kill(call_id):
             return True
         work.withdrawn = False
-        if work.call_id in self._in_flight:
+        if call_id in self._in_flight:
             return False
         self._queued.pop(work.id, None)  # it was answered, or lost, in this very moment: no further attempt
         return True
 
-    def _kill(self, work: Work, item: int | None) -> bool:
+    def _kill(self, call_id: int) -> bool:
         if not self.settings.capabilities.kills_running_task:
             return False
-        return self.engine.revoke(work.call_id, running=True, item=item) and work.call_id in self._in_flight
+        return self.engine.revoke(call_id, running=True) and call_id in self._in_flight
 
     def _overran(self, call_id: int, item: int, limit: float) -> bool:
         work = self._in_flight.get(call_id)
@@ -304,7 +310,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - a reply that is not ours must not end the backend's thread
             complete = True
             work.failed(BackendBrokenError(f"unreadable reply to call {call_id}: {error!r}", backend=self.backend))
-        if complete and self._in_flight.get(call_id) is work:
+        if complete:
             self._in_flight.pop(call_id, None)
 
     def answered_here(self, call_id: int, work: Any, outcome: Any) -> None:
@@ -318,10 +324,10 @@ class Dispatcher:
 
     def lost(self, call_id: int, loss: Loss) -> None:
         work = self._in_flight.pop(call_id, None)
-        if work is None:
-            self._stray(call_id, "lost")
-        else:
+        if work is not None:
             work.lost(loss)
+        elif loss.began is not False:  # else it was cancelled on its way back
+            self._stray(call_id, "lost")
 
     def _stray(self, call_id: int, what: str) -> None:
         if self.error is None and not self._stop_once.locked():

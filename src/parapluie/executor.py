@@ -21,7 +21,7 @@ from parapluie import main_guard, pickling, registry, worker
 from parapluie.backend import NO_OPTIONS, Backend, CallOptions
 from parapluie.dispatch import Dispatcher, Stats
 from parapluie.errors import ConfigError, TaskPicklingError
-from parapluie.mapping import MapIterator, MapRun, results_of
+from parapluie.mapping import MapIterator, MapRun, blocks_of
 from parapluie.policies.shutdown import Shutdown
 from parapluie.settings import Settings, resolve
 from parapluie.stdlib_private import can_be_inherited
@@ -140,7 +140,7 @@ class Executor(concurrent.futures.Executor):
             dispatcher.refuse()
         if not callable(fn):
             raise TypeError(f"submit: {fn!r} is a {type(fn).__name__}, which cannot be called")
-        task = Task(dispatcher, None, options=self._call_options, retry=self._retry, name=self._name)
+        task = Task(dispatcher, self._call_options, self._retry, self._name)
         if not dispatcher.isolated:
             task.function = (fn, args, kwargs)
         else:
@@ -223,8 +223,8 @@ class Executor(concurrent.futures.Executor):
         )
         run.timed = on_error == "collect"
         lease = [self._lease]
-        results = results_of(run, ordered=ordered, on_error=on_error, timeout=timeout, lease=lease)
-        iterator = MapIterator(run, results, lease)
+        blocks = blocks_of(run, ordered=ordered, on_error=on_error, timeout=timeout, lease=lease)
+        iterator = MapIterator(run, blocks, lease)
         run.feed()
         if run.exhausted:  # all is submitted: the iterator needs no open executor, and must not keep its workers alive
             lease.clear()

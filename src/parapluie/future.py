@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from typing import TYPE_CHECKING, TypeVar
+
+from parapluie.light_future import LightFuture
 
 if TYPE_CHECKING:
     from parapluie.work import Task
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Future(concurrent.futures.Future[T]):
+class Future(LightFuture[T]):
     """A `concurrent.futures.Future` that knows its task.
 
     The base state stays pending until the task's answer; `running()` reads the mark that the worker makes when it
@@ -24,20 +25,24 @@ class Future(concurrent.futures.Future[T]):
             or the name of a thread; None while there is none.
     """
 
-    task_id: int | str | None
-    attempts: int
-    worker: str | None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._task: Task | None = None
-        self.task_id = None
-        self.attempts = 0
-        self.worker = None
+    # On the class, since each task has a future and few need them all.
+    task_id: int | str | None = None
+    attempts: int = 0
+    _task: Task | None = None
+    _worker: tuple[str, int] | str | None = None
 
     def belongs_to(self, task: Task | None) -> None:
         """Tie the future to its task; called by the task alone, with None once it is answered."""
         self._task = task
+
+    @property
+    def worker(self) -> str | None:
+        worker = self._worker
+        return f"{worker[0]}-{worker[1]}" if isinstance(worker, tuple) else worker
+
+    def ran_in(self, worker: tuple[str, int] | str) -> None:
+        """Note who ran the last attempt: backend and process id, or the name of a thread; called by the task alone."""
+        self._worker = worker
 
     def running(self) -> bool:
         """Say whether a worker has begun the task and not ended it yet."""

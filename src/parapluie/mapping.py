@@ -13,12 +13,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import worker
-from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges
+from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges, handing_over
 from parapluie.errors import ExecutorShutdownError
 from parapluie.replies import Failure
 
@@ -104,7 +104,8 @@ class MapRun:
         self.advanced = self.exhausted = self.dropped = self.abandoned = self.timed = False
         self.source_error: BaseException | None = None
         self._finite = any(hasattr(iterable, "__len__") for iterable in iterables)
-        self._source = zip(*iterables, strict=False)
+        self._single = len(iterables) == 1
+        self._source: Iterator[Any] = iter(iterables[0]) if self._single else zip(*iterables, strict=False)
         self._count = 0  # items read
         self._dumps, self._explain = dumps, explain
         self._function_pickle = b""
@@ -139,20 +140,20 @@ class MapRun:
                 self._feeding.release()
 
     def _read(self, wanted: int) -> None:
-        rows: list[tuple[Any, ...]] = []
+        items: list[Any] = []
         try:
-            rows.extend(islice(self._source, wanted))
+            items.extend(islice(self._source, wanted))
         except Exception as error:  # noqa: BLE001 - the input's own error is the consumer's, after what came before it
             self.source_error = error
-        if rows and not self.exhausted:
-            self._launch(rows)
-        if len(rows) < wanted:
+        if items and not self.exhausted:
+            self._launch([items] if self._single else list(zip(*items, strict=True)), len(items))
+        if len(items) < wanted:
             self._end()
 
-    def _launch(self, rows: list[tuple[Any, ...]]) -> None:
-        chunk = Chunk(self, self._count, len(rows))
-        self._count += len(rows)
-        failures = self._pack(chunk, rows)
+    def _launch(self, columns: Sequence[Sequence[Any]], count: int) -> None:
+        chunk = Chunk(self, self._count, count)
+        self._count += count
+        failures = self._pack(chunk, columns)
         with self._changed:
             self.window.items += chunk.count
             self.window.chunks += 1
@@ -174,26 +175,25 @@ class MapRun:
             except Exception as error:  # noqa: BLE001 - shut down or broken: the items say so
                 part.failed(error)
 
-    def _pack(self, chunk: Chunk, rows: list[tuple[Any, ...]]) -> dict[int, BaseException]:
-        """Pickle the rows into the chunk; return the failures of those that cannot be."""
+    def _pack(self, chunk: Chunk, columns: Sequence[Sequence[Any]]) -> dict[int, BaseException]:
+        """Pickle the items into the chunk; return the failures of those that cannot be."""
         if not self.dispatcher.isolated:
-            chunk.rows = rows
+            chunk.columns = columns
             return {}
         if self._function_failure is not None:
-            return dict.fromkeys(range(len(rows)), self._function_failure)
+            return dict.fromkeys(range(chunk.count), self._function_failure)
         failures: dict[int, BaseException] = {}
-        columns = list(zip(*rows, strict=True))
         if all(worker.PLAIN.issuperset(map(type, column)) for column in columns):
             form, body = worker.COLUMNS, self._dumps(columns, lambda _buffer: True)
         else:
-            form, body = worker.ROWS, self._pack_rows(chunk, rows, failures)
+            form, body = worker.ROWS, self._pack_rows(chunk, zip(*columns, strict=True), failures)
         function = self._function_pickle
         chunk.payload = b"".join((worker.CHUNK.pack(form, len(function)), function, body))
         chunk.size = len(body) + sum(memoryview(buffer).nbytes for buffer in chunk.buffers)
-        self.sizer.note_bytes(len(rows), chunk.size)
+        self.sizer.note_bytes(chunk.count, chunk.size)
         return failures
 
-    def _pack_rows(self, chunk: Chunk, rows: list[tuple[Any, ...]], failures: dict[int, BaseException]) -> bytes:
+    def _pack_rows(self, chunk: Chunk, rows: Iterable[tuple[Any, ...]], failures: dict[int, BaseException]) -> bytes:
         packed: list[tuple[bytes, int, int]] = []
         buffers: list[Any] = []
         for item, row in enumerate(rows):
@@ -210,7 +210,7 @@ class MapRun:
 
     def _end(self) -> None:
         self.exhausted = True
-        self._source = zip()
+        self._source = iter(())
         self.dispatcher.map_fed(self)
         with self._changed:
             self._changed.notify_all()
@@ -310,6 +310,8 @@ class MapRun:
 
     def cancel(self) -> None:
         """Read nothing more and withdraw what has not begun."""
+        if not self.exhausted and self.source_error is None:  # whoever still takes results is told that there are more
+            self.source_error = ExecutorShutdownError(self.dispatcher.backend)
         self._end()
         for work in reversed(self.dispatcher.works_of(self)):
             work.cancel()
@@ -318,15 +320,17 @@ class MapRun:
 class MapIterator(Iterator[Any]):
     """What `Executor.map` returns.
 
-    Iterating hands out a generator, which the loop then drives without us in between. Not for several threads at once.
+    Iterating hands out a chain of blocks of results, which the loop then drives without us in between. Not for several
+    threads at once.
     """
 
-    def __init__(self, run: MapRun, results: Generator[Any, None, None], lease: object) -> None:
-        self._run, self._results = run, results
+    def __init__(self, run: MapRun, blocks: Generator[Iterable[Any], None, None], lease: object) -> None:
+        self._run, self._blocks = run, blocks
+        self._results = chain.from_iterable(blocks)
         self._handed = False
         self._lease = lease  # keeps the executor from being closed as long as somebody may take results
 
-    def __iter__(self) -> Iterator[Any]:  # noqa: PYI034 - the generator, see the class
+    def __iter__(self) -> Iterator[Any]:  # noqa: PYI034 - the chain, see the class
         self._handed = True
         return self._results
 
@@ -335,7 +339,7 @@ class MapIterator(Iterator[Any]):
 
     def close(self) -> None:
         """Cancel what has not begun; no results are to be had any more."""
-        self._results.close()
+        self._blocks.close()
         self._run.advanced = True
         self._run.cancel()
 
@@ -349,24 +353,21 @@ class MapIterator(Iterator[Any]):
                 run.dispatcher.clock.post(run.drop)
 
 
-def results_of(
+def blocks_of(
     run: MapRun, *, ordered: bool, on_error: str, timeout: float | None, lease: object
-) -> Generator[Any, None, None]:
-    """Yield a map's results and feed it on the way."""
+) -> Generator[Iterable[Any], None, None]:
+    """Yield a map's results, as many at a time as are there, and feed it on the way."""
     deadline = None if timeout is None else monotonic() + timeout
-    return _results(run, ordered=ordered, on_error=on_error, deadline=deadline, lease=lease)
+    return _blocks(run, ordered=ordered, on_error=on_error, deadline=deadline, lease=lease)
 
 
-def _results(
+def _blocks(
     run: MapRun, *, ordered: bool, on_error: str, deadline: float | None, lease: object
-) -> Generator[Any, None, None]:
+) -> Generator[Iterable[Any], None, None]:
     run.advanced = True
     try:
         while (chunk := _next_chunk(run, deadline, ordered=ordered)) is not None:
-            if not ordered or (chunk.left == 0 and not chunk.failures and on_error != "collect"):
-                yield from _values_of(chunk, on_error)
-            else:
-                yield from _stream(run, chunk, on_error, deadline)
+            yield from _chunk_blocks(run, chunk, on_error, deadline)
             run.taken(chunk)
             chunk = None
     except GeneratorExit:
@@ -394,42 +395,28 @@ def _next_chunk(run: MapRun, deadline: float | None, *, ordered: bool) -> Chunk 
         run.wait(lambda: bool(run.chunks if ordered else run.ready) or (run.exhausted and not run.chunks), deadline)
 
 
-def _values_of(chunk: Chunk, on_error: str) -> Iterator[Any]:
-    """Yield a complete chunk's results; no reference to a result stays behind."""
-    results = chunk.results
-    if not chunk.failures and on_error != "collect":
-        results.reverse()
-        while results:
-            yield results.pop()
-    else:
-        for item in range(chunk.count):
-            yield from _one(chunk, item, on_error)
-
-
-def _stream(run: MapRun, chunk: Chunk, on_error: str, deadline: float | None) -> Iterator[Any]:
-    """Yield a chunk's results one by one as they come."""
-    results = chunk.results
-    for item in range(chunk.count):
-        while results[item] is MISSING:
+def _chunk_blocks(run: MapRun, chunk: Chunk, on_error: str, deadline: float | None) -> Iterator[Iterable[Any]]:
+    """Yield a chunk's results: all that are left at once when it is complete, before that one by one as they come."""
+    item = 0
+    while item < chunk.count:
+        if chunk.left == 0 and not chunk.failures and on_error != "collect":
+            yield chunk.rest(item)
+            return
+        if chunk.results[item] is MISSING:
             run.feed()
-            run.wait(lambda item=item: results[item] is not MISSING, deadline)  # type: ignore[misc]
-        yield from _one(chunk, item, on_error)
-
-
-def _one(chunk: Chunk, item: int, on_error: str) -> Iterator[Any]:
-    """Yield what an item comes to, or raise it, or pass it over."""
-    results = chunk.results
-    failed = type(results[item]) is Failure
-    if on_error == "collect":
-        yield _outcome(chunk, item)
-    elif not failed:
-        yield _take(results, item)
-    elif on_error == "raise":
-        error = _take(results, item).error
-        try:
-            raise error
-        finally:
-            del error  # the traceback refers to this frame
+            run.wait(lambda item=item: chunk.results[item] is not MISSING, deadline)  # type: ignore[misc]
+            continue
+        if on_error == "collect":
+            yield (_outcome(chunk, item),)
+        elif type(chunk.results[item]) is not Failure:
+            yield handing_over([_take(chunk.results, item)])
+        elif on_error == "raise":
+            error = _take(chunk.results, item).error
+            try:
+                raise error
+            finally:
+                del error  # the traceback refers to this frame
+        item += 1
 
 
 def _take(results: list[Any], item: int) -> Any:

@@ -40,7 +40,7 @@ def dumps_auto(value: object, buffer_callback: BufferCallback) -> bytes:
             return dumps_cloudpickle(value, buffer_callback)
         except Exception:  # noqa: BLE001 - what the standard pickle says is what users know
             raise error from None
-    if not main_is_importable() and b"__main__" in data:
+    if b"__main__" in data and not main_is_importable():
         return dumps_cloudpickle(value, buffer_callback)
     for buffer in buffers:
         buffer_callback(buffer)
@@ -55,7 +55,7 @@ def dumps_strict(value: object, buffer_callback: BufferCallback) -> bytes:
     """
     buffers: list[pickle.PickleBuffer] = []
     data = dumps(value, 5, buffer_callback=buffers.append)
-    if not main_is_importable() and b"__main__" in data:
+    if b"__main__" in data and not main_is_importable():
         name = _name_in_main(data)
         if name is not None:
             raise pickle.PicklingError(f"{name!r} {HIDDEN_MAIN}")

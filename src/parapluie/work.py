@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from parapluie.dispatch import Dispatcher
     from parapluie.policies.retry import Attempts, Retry
 
-_VALUE_HEAD = worker.REPLY.size
-_BODY = worker.REPLY.size + worker.SEGMENT.size
+_BODY = worker.SINGLE.size
 
 
 class Work:
@@ -37,17 +36,17 @@ class Work:
         withdrawn: cancelled while it ran: what is still said of it is dropped.
     """
 
-    __slots__ = ("call_id", "dispatcher", "id", "mark", "options", "overrun", "sent", "withdrawn")
+    # On the class: there is one of these for each task, and most never differ from this.
+    call_id = 0
+    sent = False
+    withdrawn = False
+    mark: Begun | None = None
+    overrun: tuple[int, float] | None = None
 
     def __init__(self, dispatcher: Dispatcher, options: CallOptions) -> None:
         self.dispatcher = dispatcher
         self.id = next(dispatcher.numbers)
-        self.call_id = 0
-        self.sent = False
         self.options = options
-        self.mark: Begun | None = None
-        self.overrun: tuple[int, float] | None = None
-        self.withdrawn = False
 
     def call(self, call_id: int) -> Call:
         """Make the message of the next attempt."""
@@ -107,33 +106,29 @@ class Work:
 class Task(Work):
     """A function, its arguments, the policies that hold for it, and the future that answers it."""
 
-    __slots__ = ("attempts", "book", "buffers", "function", "future", "payload", "retry", "started", "task_id")
+    payload: bytes | None = None  # None where memory is shared: then there is a function
+    buffers: Sequence[Any] = ()
+    function: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None
+    book: Attempts | None = None
+    attempts = 0
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        function: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None,
-        *,
         options: CallOptions = NO_OPTIONS,
         retry: Retry | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(dispatcher, options)
-        self.function = function  # None where memory is isolated: then payload and buffers are set
-        self.payload: bytes | None = None
-        self.buffers: Sequence[Any] = ()
         self.retry = retry
-        self.book: Attempts | None = None
-        self.attempts = 0
-        self.started = 0.0
         self.task_id: int | str = self.id if name is None else f"{name}-{self.id}"
-        self.future: Future[Any] = Future()
-        self.future.task_id = self.task_id
-        self.future.belongs_to(self)
+        future: Future[Any] = Future()
+        future.task_id = self.task_id
+        future.belongs_to(self)
+        self.future = future
 
     def call(self, call_id: int) -> Call:
-        self.attempts += 1
-        self.future.attempts = self.attempts
+        self.attempts = self.future.attempts = self.attempts + 1
         if self.retry is not None and self.book is None:
             self.book = self.retry.begin()
         self.call_id = call_id
@@ -148,7 +143,7 @@ class Task(Work):
         """Run in this thread, which shares the parent's memory, and answer."""
         call_id = self.call_id
         self.mark = Begun(0, monotonic())
-        self.future.worker = threading.current_thread().name
+        self.future.ran_in(threading.current_thread().name)
         assert self.function is not None
         function, args, kwargs = self.function
         outcome: Any
@@ -164,9 +159,8 @@ class Task(Work):
         self.dispatcher.answered_here(call_id, self, outcome)
 
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
-        pid, _, _ = worker.REPLY.unpack_from(payload)
-        kind, _, _, _, _, _ = worker.SEGMENT.unpack_from(payload, _VALUE_HEAD)
-        self.future.worker = f"{self.dispatcher.backend}-{pid}"
+        pid, _, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
+        self.future.ran_in((self.dispatcher.backend, pid))
         if kind == worker.VALUE:
             self.settle(open_value(memoryview(payload)[_BODY:], buffers, self.task_id))
         elif kind == worker.INIT:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 REPLY = struct.Struct("<IdI")  # process id, began (seconds since the epoch), number of segments
 SEGMENT = struct.Struct("<BIIdQH")  # kind, first item, items, seconds, length of the body, number of buffers
+SINGLE = struct.Struct("<IdIBIIdQH")  # the head of a reply with one segment: both headers
 CHUNK = struct.Struct("<cQ")  # COLUMNS or ROWS, length of the function's pickle
 COLUMNS = b"C"
 ROWS = b"R"
+_COLUMNS, _ROWS = COLUMNS[0], ROWS[0]
 PLAIN = frozenset({int, float, str, bytes, bool, complex, type(None)})  # reading these back cannot fail
 
 # Kinds of segments. What the body is:
@@ -161,13 +163,13 @@ def execute(
     """
     start = perf_counter()
     try:
-        form = bytes(payload[:1])
-        if form in (COLUMNS, ROWS):
+        form = payload[0]  # of a pickle it is another byte
+        if form in (_COLUMNS, _ROWS):
             _, length = CHUNK.unpack_from(payload)
             view = memoryview(payload)[CHUNK.size :]
             function = pickle.loads(view[:length])
             columns = pickle.loads(view[length:])
-            if form == ROWS:
+            if form == _ROWS:
                 function, columns = _RowCaller(function, buffers), (columns,)
         else:
             function, args, kwargs = pickle.loads(payload, buffers=buffers)
@@ -281,6 +283,8 @@ def seal_unreadable(error: BaseException, item: int, items: int, seconds: float)
 
 def _dumps(value: Any, out_of_band: list[pickle.PickleBuffer]) -> bytes:
     """Pickle a result: by the standard pickle, and where that fails, unless it was asked to be strict, by value."""
+    if type(value) in PLAIN:
+        return pickle.dumps(value, 5)
     try:
         return pickle.dumps(value, 5, buffer_callback=out_of_band.append)
     except Exception:

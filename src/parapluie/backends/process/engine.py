@@ -14,22 +14,24 @@ from __future__ import annotations
 
 import logging
 import os
-import selectors
 import threading
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
 
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.handle import Handle
+from parapluie.backends.process.poller import READ, WRITE, Poller
 from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
 from parapluie.evidence import OomKills, evidence_of
 from parapluie.memory import MemoryWatch
 from parapluie.starting import start_lock
 
 _log = logging.getLogger("parapluie")
-_AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead
+_AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one call at least,
 _MOST_AHEAD = 512
-_QUIET_SECONDS = 0.003  # a worker with calls that is quiet for so long is looked after
+_LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter
+_QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after
 _START_AGAIN_SECONDS = 0.1
 
 
@@ -41,9 +43,11 @@ class ProcessBackend(Backend):
         # Re-entrant, since a finalizer or signal handler may come back here in the thread that holds it.
         self._lock = threading.RLock()
         self._handles: dict[int, Handle] = {}  # guarded by _lock, as all below
-        self._where: dict[int, tuple[Handle, int]] = {}  # call id -> its worker and its number there
         self._numbers = 0
         self._seconds = 1.0  # measured, of one call; long at first, so that nothing is given ahead unknown
+        self._telling: list[int] = []  # calls whose answer the host is just being told
+        self._returning: dict[int, Call] = {}  # taken back, and the host not told yet
+        self._refused = False  # the host offered more than was taken, and waits for `room`
         self._stopping = False
         self._to_flush: set[Handle] = set()
         self._to_watch: set[Handle] = set()
@@ -53,11 +57,13 @@ class ProcessBackend(Backend):
         self._start_error: Exception | None = None
         self._oom_kills = OomKills()
         self._memory = MemoryWatch(self._note_memory)
-        self._selector = selectors.DefaultSelector()
+        self._poller = Poller()
+        self._watched: dict[int, Handle] = {}  # by the descriptors of its wire and of its sentinel; the collector's
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._poller.watch(self._wake_read, READ)
+        self._awake = False  # the collector has something to see to beside what is readable
         self._ended = False
         self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
         self._collector.start()
@@ -65,18 +71,16 @@ class ProcessBackend(Backend):
     # ---- dispatching ------------------------------------------------------------------------------------------
 
     def dispatch(self, calls: Sequence[Call], /) -> int:
-        taken = 0
+        taken, offered = 0, len(calls)
         with self._lock:
-            while taken < len(calls) and not self._stopping:
-                handle = self._with_room()
+            while taken < offered and not self._stopping:
+                handle, count = self._choose(offered - taken)
                 if handle is None:
                     break
-                count = min(self._share(handle, len(calls) - taken), len(calls) - taken)
-                batch = calls[taken : taken + count]
-                for number, call in enumerate(batch, handle.given + 1):
-                    self._where[call.id] = handle, number
+                self._give(handle, calls[taken : taken + count])
                 taken += count
-                self._give(handle, batch)
+            if taken < offered:
+                self._refused = True
         return taken
 
     def _give(self, handle: Handle, batch: Sequence[Call]) -> None:
@@ -85,6 +89,10 @@ class ProcessBackend(Backend):
                 handle.heard = monotonic()  # it was idle: it is not quiet, it had nothing to say
                 if self._memory.dozing:
                     self._memory.wake()
+            if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1):
+                handle.behind = True
+                if threading.get_ident() != self._collector.ident:
+                    self._wake()  # it has to look whether what is behind gets held up
             if not handle.give(batch):
                 self._to_flush.add(handle)
                 self._wake()
@@ -96,37 +104,43 @@ class ProcessBackend(Backend):
         if limit is not None and handle.given >= limit and not handle.told:
             self._tell(handle)
 
-    def _with_room(self) -> Handle | None:
-        """Choose the worker with the least to do; start one rather than queue behind a busy one."""
-        best = None
-        active = 0
+    def _choose(self, waiting: int) -> tuple[Handle | None, int]:
+        """Choose the worker with the least to do, and how many of the waiting calls it gets.
+
+        A worker is started rather than another one kept waiting. One that is busy with tiny calls takes no single ones
+        on top: they wait for its next reply and then go together, which costs all of them less.
+        """
+        best, least, active = None, _MOST_AHEAD + 1, 0
         for handle in self._handles.values():
             active += handle.active
-            if handle.retiring:
+            count = len(handle.calls)
+            if handle.retiring or (handle.stuck and count):
                 continue
-            if not handle.calls:
-                return handle
-            if best is None or len(handle.calls) < len(best.calls):
-                best = handle
-        if active < self._host.max_workers and not self._start_again:
+            if count < least:
+                best, least = handle, count
+                if not count:
+                    break
+        if least and active < self._host.max_workers and not self._start_again:
             started = self._start_worker()
             if started is not None:
-                return started
-        if best is not None and len(best.calls) < self._ahead():
-            return best
-        return None
+                best, least = started, 0
+        if best is None:
+            return None, 0
+        if not least and waiting == 1:
+            return best, 1
+        ahead = self._ahead()
+        count = min(ahead - least, -(-waiting // self._host.max_workers))
+        if least and count < max(1, ahead // 4):
+            return None, 0
+        limit = self._host.max_tasks_per_child
+        if limit is not None:
+            count = min(count, limit - best.given)
+        return best, max(1, count)
 
     def _ahead(self) -> int:
         """Return how many calls a worker may have: the one it runs, and about a millisecond of measured work."""
-        return 1 + min(_MOST_AHEAD, int(_AHEAD_SECONDS / self._seconds))
-
-    def _share(self, handle: Handle, waiting: int) -> int:
-        """Return how many calls to give to one worker, so that all get as many."""
-        limit = self._host.max_tasks_per_child
-        count = min(self._ahead() - len(handle.calls), -(-waiting // self._host.max_workers))
-        if limit is not None:
-            count = min(count, limit - handle.given)
-        return max(1, count)
+        seconds = self._seconds
+        return 1 if seconds > _LONG_SECONDS else 1 + max(1, min(_MOST_AHEAD - 1, int(_AHEAD_SECONDS / seconds)))
 
     def _start_worker(self) -> Handle | None:
         host = self._host
@@ -152,31 +166,43 @@ class ProcessBackend(Backend):
 
     def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
         with self._lock:
-            found = self._where.get(call_id)
-            if found is None:
+            if call_id in self._telling:
+                return False
+            handle = self._holder(call_id)
+            if handle is None:
+                self._returning.pop(call_id, None)
                 return True
-            handle, number = found
-            if running and handle.kill_at(number, item, "killed on purpose"):
+            if running and handle.kill_at(call_id, item, "killed on purpose"):
                 return True
             taken = self._take_back(handle)
-            withdrawn = taken.pop(number, None) is not None
+            withdrawn = self._returning.pop(call_id, None) is not None
         self._return(taken)  # also if that one has begun: what was taken back with it is not the worker's any more
         return withdrawn
 
-    def _take_back(self, handle: Handle) -> dict[int, Call]:
-        taken = handle.take_back()
-        for call in taken.values():
-            self._where.pop(call.id, None)
-        return taken
+    def _holder(self, call_id: int) -> Handle | None:
+        """Return the worker that was given a call. Any thread."""
+        for handle in list(self._handles.values()):
+            if call_id in handle.calls:
+                return handle
+        return None
 
-    def _return(self, taken: dict[int, Call]) -> None:
+    def _take_back(self, handle: Handle) -> list[Call]:
+        taken = handle.take_back()
+        self._returning.update(taken)
+        return list(taken.values())
+
+    def _return(self, calls: list[Call]) -> None:
         """Give calls that have not begun back to the host, the last first, so that they keep their order."""
-        for call in reversed(taken.values()):
-            self._host.lost(call.id, Loss(began=False, why="taken back"))
+        for call in reversed(calls):
+            if self._returning.pop(call.id, None) is not None:  # else it was revoked meanwhile
+                self._host.lost(call.id, Loss(began=False, why="taken back"))
+        if calls:
+            self._refused = True  # they wait for room now
+            self._wake()
 
     def begun(self, call_id: int) -> Begun | None:
-        found = self._where.get(call_id)
-        return None if found is None else found[0].begun(found[1])
+        handle = self._holder(call_id)
+        return None if handle is None else handle.begun(call_id)
 
     # ---- collecting -------------------------------------------------------------------------------------------
 
@@ -195,47 +221,50 @@ class ProcessBackend(Backend):
             self._host.broken(error)
 
     def _collect_once(self) -> None:
-        readable: dict[Handle, None] = {}
-        dead: dict[Handle, None] = {}
-        for key, events in self._selector.select(self._timeout()):
-            if key.data is None:
-                self._drain_wakeups()
-                continue
-            handle, is_sentinel = key.data
-            if is_sentinel:
-                dead[handle] = None
+        dead: list[Handle] = []
+        for fd, events in self._poller.wait(self._timeout()):
+            handle = self._watched.get(fd)
+            if handle is None:
+                if fd == self._wake_read:
+                    self._drain_wakeups()
+            elif fd == handle.sentinel:
+                dead.append(handle)
             else:
-                if events & selectors.EVENT_WRITE:
+                if events & WRITE:
                     self._flush(handle)
-                if events & selectors.EVENT_READ:
-                    readable[handle] = None
-        for handle in readable:
-            if handle not in dead and self._receive(handle):
-                self._selector.unregister(handle.wire.fd)  # closed by the worker: its sentinel says the rest
-                handle.retiring = True
+                if events & READ and self._receive(handle):
+                    self._poller.watch(fd, 0)  # closed by the worker: its sentinel says the rest
+                    handle.retiring = True
         for handle in dead:
             self._bury(handle)
-        self._keep_house()
-        self._announce_room()
+        if self._awake:
+            self._awake = False
+            self._keep_house()
+        if self._refused:
+            self._announce_room()
 
     def _drain_wakeups(self) -> None:
+        self._awake = True
         try:
             os.read(self._wake_read, 4096)
         except BlockingIOError:
             return
 
     def _timeout(self) -> float | None:
-        """Return for how long nothing has to be looked at."""
-        now = monotonic()
-        times = [self._start_again] if self._start_again else []
-        with self._lock:
-            idle = any(not handle.calls for handle in self._handles.values())
-            for handle in self._handles.values():
-                if not handle.ready and not handle.killed:
-                    times.append(handle.started + self._host.start_timeout)
-                elif len(handle.calls) > 1 or (handle.calls and idle and self._seconds < _QUIET_SECONDS):
-                    times.append(max(handle.heard + _QUIET_SECONDS, now + _QUIET_SECONDS / 2))
-        return max(0.0, min(times) - now) if times else None
+        """Return for how long nothing has to be looked at; None if only an event can change that."""
+        due = self._start_again or inf
+        for handle in list(self._handles.values()):
+            if handle.behind:
+                due = min(due, handle.heard + _QUIET_SECONDS)
+            if not handle.ready and not handle.killed:
+                due = min(due, handle.started + self._host.start_timeout)
+        if due == inf:
+            return None
+        left = due - monotonic()
+        if left <= 0:
+            self._awake = True
+            return 0
+        return left
 
     def _receive(self, handle: Handle) -> bool:
         frames, closed = handle.wire.receive()
@@ -246,31 +275,37 @@ class ProcessBackend(Backend):
         self._take_frames(handle, split_frames(memoryview(handle.sealed_replies()))[0])
 
     def _take_frames(self, handle: Handle, frames: list[tuple[int, memoryview]]) -> None:
-        """Answer the calls that frames reply to. A reply that was read before, from the page, is passed over."""
+        """Answer the calls that frames reply to.
+
+        Replies are seen twice, in the page and in the pipe, and the page may be ahead of the pipe; so one that was
+        taken is passed over, and one whose predecessor is still in the pipe is left for later.
+        """
         answers = []
         with self._lock:
             for kind, body in frames:
-                if kind in {READY, REFUSES}:
+                if kind == REPLY or kind == PART:  # noqa: PLR1714 - twice as fast as a set
+                    serial, number, seconds, payload, buffers = read_reply(body)
+                    if serial != handle.serial + 1:
+                        continue
+                    handle.serial = serial
+                    if number not in handle.calls:
+                        continue
+                    if kind == REPLY:
+                        del handle.calls[number]
+                        self._learn(seconds)
+                    answers.append((number, payload, buffers))
+                elif kind in {READY, REFUSES}:
                     handle.ready = True
                     if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
                         self._host.started()
-                    continue
-                serial, number, seconds, payload, buffers = read_reply(body)
-                call = handle.calls.get(number)
-                if not handle.is_next(serial) or call is None:
-                    continue
-                if kind == REPLY:
-                    del handle.calls[number]
-                    self._where.pop(call.id, None)
-                    if call.items == 1:
-                        self._learn(seconds)
-                elif kind != PART:
-                    continue
-                answers.append((call.id, payload, buffers))
-        if answers:
-            handle.heard = monotonic()
+            if answers:
+                self._telling = [number for number, _, _ in answers]
+                handle.heard = monotonic()
+                handle.stuck = False
+                handle.behind = bool(handle.calls) and handle.has_more()
         for call_id, payload, buffers in answers:
             self._host.replied(call_id, payload, buffers)
+        self._telling = []
 
     def _learn(self, seconds: float) -> None:
         """Learn how long a call takes: a slow one counts at once, fast ones by and by."""
@@ -288,8 +323,9 @@ class ProcessBackend(Backend):
             self._to_watch.discard(handle)
             found = evidence_of(handle.process.exitcode, handle.dump, self._oom_kills, ours=bool(handle.killed))
             losses = handle.losses(found)
-            for call, _ in losses:
-                self._where.pop(call.id, None)
+            self._telling = [call.id for call, loss in losses if loss.began]
+            self._returning.update((call.id, call) for call, loss in losses if not loss.began)
+            self._refused = True  # whoever waits for room may now have some
             early, why = not handle.ready and not self._stopping, handle.killed
             exit_code = handle.process.exitcode
             self._unwatch(handle)
@@ -300,7 +336,9 @@ class ProcessBackend(Backend):
             ended = f"a worker {exit_reason(exit_code, oom=found.oom)} before it was ready"
             self._host.start_failed(why or (f"{ended}\n{found.dump}" if found.dump else ended))
         for call, loss in losses:
-            self._host.lost(call.id, loss)
+            if loss.began or self._returning.pop(call.id, None) is not None:
+                self._host.lost(call.id, loss)
+        self._telling = []
         if not self._handles:
             self._empty.set()
 
@@ -309,13 +347,15 @@ class ProcessBackend(Backend):
         now = monotonic()
         with self._lock:
             for handle in self._to_watch:
-                self._selector.register(handle.wire.fd, selectors.EVENT_READ, (handle, False))
-                self._selector.register(handle.sentinel, selectors.EVENT_READ, (handle, True))
+                for fd in (handle.wire.fd, handle.sentinel):
+                    self._watched[fd] = handle
+                    self._poller.watch(fd, READ)
             self._to_watch.clear()
             for handle in list(self._to_flush):
                 self._flush(handle)
             if self._start_again and self._start_again <= now:
                 self._start_again = 0.0
+                self._refused = True
             error, self._start_error = self._start_error, None
             handles = list(self._handles.values())
         if error is not None:
@@ -325,23 +365,40 @@ class ProcessBackend(Backend):
                 if not handle.killed and now >= handle.started + self._host.start_timeout:
                     handle.killed = f"a worker was not ready after start_timeout={self._host.start_timeout:g} seconds"
                     handle.process.kill()
-            elif handle.calls and now - handle.heard >= _QUIET_SECONDS:
-                self._look_after(handle)
+            if handle.behind and now - handle.heard >= _QUIET_SECONDS:
+                self._look_after(handle, now)
             if handle.wire.torn and not handle.told:
                 self._retire_torn(handle)
 
-    def _look_after(self, handle: Handle) -> None:
-        """Read a quiet worker's sealed replies; let others have what it has not begun, if they have nothing to do."""
-        self._take_page(handle)
-        with self._lock:
-            idle = any(not other.calls and not other.retiring for other in self._handles.values())
-            taken = self._take_back(handle) if len(handle.calls) > 1 and (idle or self._may_start()) else {}
-        if taken:
-            self._seconds = max(self._seconds, _QUIET_SECONDS)  # a surprise: nobody is given much ahead now
-            self._return(taken)
+    def _look_after(self, handle: Handle, now: float) -> None:
+        """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs.
 
-    def _may_start(self) -> bool:
-        return sum(handle.active for handle in self._handles.values()) < self._host.max_workers and not self._stopping
+        That is at once where others have nothing to do, and else when the call takes longer than calls did so far. A
+        worker that is still starting holds up all that it was given.
+        """
+        if handle.ready:
+            self._take_page(handle)
+        with self._lock:
+            handle.heard = now
+            handle.behind = len(handle.calls) > handle.ready
+            taken: list[Call] = []
+            overdue = handle.ready and handle.busy_for(now) > 2 * self._seconds
+            if handle.behind and (overdue or self._hands_free()):
+                taken = self._take_back(handle)
+            if taken:
+                handle.stuck = True
+                handle.behind = False
+                self._seconds = max(self._seconds, 0.001)  # a surprise: nobody is given much ahead now
+        self._return(taken)
+
+    def _hands_free(self) -> bool:
+        """Say whether a worker has nothing to do, or one may be started."""
+        active = 0
+        for handle in self._handles.values():
+            if handle.ready and not handle.calls and not handle.retiring:
+                return True
+            active += handle.active
+        return active < self._host.max_workers and not self._stopping
 
     def _retire_torn(self, handle: Handle) -> None:
         """End a worker whose stream is broken off in the middle of a frame: it must not read any further."""
@@ -355,12 +412,16 @@ class ProcessBackend(Backend):
 
     def _announce_room(self) -> None:
         with self._lock:
-            ahead = self._ahead()
-            handles = self._handles.values()
-            room = sum(max(0, ahead - len(handle.calls)) for handle in handles if not handle.retiring)
-            room += max(0, self._host.max_workers - sum(handle.active for handle in handles))
-        if room and not self._stopping:
-            self._host.room(room)
+            ahead, room, active = self._ahead(), 0, 0
+            for handle in self._handles.values():
+                active += handle.active
+                if not handle.retiring and not (handle.stuck and handle.calls):
+                    room += max(0, ahead - len(handle.calls))
+            room += max(0, self._host.max_workers - active)
+            if not room or self._stopping:
+                return
+            self._refused = False
+        self._host.room(room)
 
     def _note_memory(self) -> bool:
         """Look at the memory of workers that run something; False if none does. Runs in the watch's thread."""
@@ -375,17 +436,16 @@ class ProcessBackend(Backend):
         """Go on with a write that was cut short, now and whenever the pipe takes more."""
         with self._lock:
             done = handle.wire.flush()
-            wanted = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
             self._to_flush.discard(handle)
-            if handle.wire.fd in self._selector.get_map():
-                self._selector.modify(handle.wire.fd, wanted, (handle, False))
+            if handle.wire.fd in self._watched:
+                self._poller.watch(handle.wire.fd, READ if done else READ | WRITE)
             elif not done:
                 self._to_flush.add(handle)
 
     def _unwatch(self, handle: Handle) -> None:
-        for descriptor in (handle.wire.fd, handle.sentinel):
-            if descriptor in self._selector.get_map():
-                self._selector.unregister(descriptor)
+        for fd in (handle.wire.fd, handle.sentinel):
+            if self._watched.pop(fd, None) is not None:
+                self._poller.watch(fd, 0)
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -434,7 +494,7 @@ class ProcessBackend(Backend):
         if threading.current_thread() is not self._collector:
             self._collector.join()
         self._memory.stop()
-        self._selector.close()
+        self._poller.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 

@@ -28,8 +28,10 @@ class Handle:
     """One worker, seen from the parent. Guarded by the engine's lock, but for what is said otherwise.
 
     Attributes:
-        calls: given and not answered, by number, in the order in which the worker takes them.
-        given: how many calls it was ever given.
+        calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
+        given: how many calls it was ever given. last: the id of the last one.
+        heard: when it last answered, or was looked after. behind: there may be something behind what it runs.
+        stuck: what it runs takes so long that the calls behind that were taken back; it gets none until it answers.
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
         told: it was sent the sentinel. killed: by us, and why.
@@ -61,9 +63,9 @@ class Handle:
         self.pid: int = self.process.pid
         self.started = self.heard = monotonic()
         self.calls: dict[int, Call] = {}
-        self.given = 0
+        self.given = self.last = 0
         self.serial = 0  # of the last reply that was taken
-        self.ready = self.retiring = self.told = False
+        self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.killed = ""
         self.peak_memory: int | None = None
 
@@ -81,10 +83,20 @@ class Handle:
         """Send calls in one write; False if something is left to flush."""
         pieces: list[Any] = []
         for call in calls:
-            self.given += 1
-            self.calls[self.given] = call
-            pieces += call_frame(self.given, call)
+            self.calls[call.id] = call
+            pieces += call_frame(call.id, call)
+        self.given += len(calls)
+        self.last = call.id
         return self.wire.send(pieces)
+
+    def has_more(self) -> bool:
+        """Say whether there may be sealed replies, or calls that have not begun, behind what the worker runs."""
+        calls = self.calls
+        return len(calls) > 1 or (bool(calls) and next(iter(calls.values())).items > 1)
+
+    def busy_for(self, now: float) -> float:
+        """Return for how many seconds the worker has been at what it runs."""
+        return now - self.page.mark()[3]
 
     def send_sentinel(self) -> bool:
         """Tell it to end behind what it was given; False if something is left to flush."""
@@ -102,7 +114,7 @@ class Handle:
             return {}
         try:
             begun = self.page.mark()[0]
-            self.page.withdraw(self.given)
+            self.page.withdraw(self.last)
         finally:
             self.page.lock.release()
         taken = {number: call for number, call in self.calls.items() if number > begun}
@@ -132,17 +144,6 @@ class Handle:
         finally:
             if locked:
                 self.page.lock.release()
-
-    def is_next(self, serial: int) -> bool:
-        """Say whether a reply is the next one, and note it.
-
-        Replies are seen twice, in the page and in the pipe, and the page may be ahead of the pipe; so one that was
-        taken is passed over, and one whose predecessor is still in the pipe is left for later.
-        """
-        if serial != self.serial + 1:
-            return False
-        self.serial = serial
-        return True
 
     def note_memory(self) -> None:
         """Note how much memory it has used at most; not while it is only being started. Any thread, no lock."""

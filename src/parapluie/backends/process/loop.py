@@ -4,7 +4,7 @@
                        └─ withdrawn? skip
 
 One thread. Replies are gathered in the page and written to the pipe together: when there is nothing left to run, when
-the page is half full, or when the first of them is a millisecond old. A reply is sealed before the next call is marked
+the page is full, or when the first of them is half a millisecond old. A reply is sealed before the next call is marked
 as begun, so the parent finds every finished task's answer in the pipe or in the page, whenever the worker dies.
 """
 
@@ -17,7 +17,6 @@ from time import monotonic, perf_counter, time
 from parapluie import orphans, worker
 from parapluie.backends.process.wire import (
     CALL,
-    FRAME,
     PART,
     READ_SIZE,
     READY,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
     from parapluie.dumps import DumpFile
 
-_FLUSH_SECONDS = 0.001
+_FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent sends more before that is used up
 
 
 def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
@@ -121,8 +120,7 @@ class _Loop:
         try:
             if look and self._number <= self._page.withdrawn():
                 return False
-            self._page.seal(self._kept)
-            self._page.begin(self._number, item, stop, monotonic())
+            self._page.begin(self._kept, self._number, item, stop, monotonic())
         finally:
             self._release()
         return True
@@ -149,15 +147,17 @@ class _Loop:
     # ---- writing ----------------------------------------------------------------------------------------------
 
     def _keep(self, kind: int) -> None:
-        """Put the segments that were emitted into the page, as a reply."""
+        """Put the segments that were emitted into the page, as a reply, or write it at once."""
         now = perf_counter()
         self._serial += 1
+        seconds = now - self._start
         head = worker.REPLY.pack(self._pid, self._began, len(self._segments))
-        pieces = reply_frame(
-            kind, self._serial, self._number, now - self._start, [head, *self._segments], self._buffers
-        )
+        pieces = reply_frame(kind, self._serial, self._number, seconds, [head, *self._segments], self._buffers)
         self._segments, self._buffers = [], []
-        size = FRAME.size + FRAME.unpack_from(pieces[0])[1]
+        if kind == REPLY and not self._kept and not self._inbox:
+            self.write(pieces)  # no other call begins before this is in the pipe, so it needs no page
+            return
+        size = sum(map(len, pieces))
         large = size > self._page.room // 2
         if large or size > self._page.room - self._kept:
             self.flush()  # replies must not overtake each other
@@ -165,7 +165,7 @@ class _Loop:
             self.write(pieces)
             return
         if not self._kept:
-            self._kept_since = now
+            self._kept_since = now - seconds
         self._kept = self._page.keep(self._kept, pieces)
         if now - self._kept_since >= _FLUSH_SECONDS:
             self.flush()
@@ -185,9 +185,9 @@ class _Loop:
 
     def write(self, pieces: Sequence[Any]) -> None:
         """Write all of it; the parent always reads."""
-        data = memoryview(b"".join(pieces))
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BrokenPipeError:
-                os._exit(1)  # the parent is gone
+        data: bytes | memoryview = b"".join(pieces)
+        try:
+            while (sent := os.write(self._fd, data)) < len(data):
+                data = memoryview(data)[sent:]
+        except BrokenPipeError:
+            os._exit(1)  # the parent is gone

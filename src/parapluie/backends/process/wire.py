@@ -30,6 +30,8 @@ CALL, STOP, READY, REPLY, PART, REFUSES = range(1, 7)
 
 _CALL = struct.Struct("<QBHHQ")  # number, each item marked?, ranges, buffers, length of the payload
 _REPLY = struct.Struct("<QQdHQ")  # serial number of the reply, number of the call, seconds, buffers, length of payload
+_FRAMED_CALL = struct.Struct("<BQQBHHQ")  # both at once, since most frames have nothing in between
+_FRAMED_REPLY = struct.Struct("<BQQQdHQ")
 _RANGE = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<Q")
 READ_SIZE = 1 << 16  # larger ones make malloc map and unmap memory for each read
@@ -46,8 +48,12 @@ def frame(kind: int, body: bytes = b"") -> bytes:
 def call_frame(number: int, call: Call) -> list[Any]:
     """Make a call's frame, as the pieces to be joined or written in a row."""
     payload, select = call.payload or b"", call.select or ()
+    each = call.options.task_timeout is not None
+    if not select and not call.buffers:
+        size = len(payload)
+        return [_FRAMED_CALL.pack(CALL, _CALL.size + size, number, each, 0, 0, size), payload]
     views = [memoryview(buffer).cast("B") for buffer in call.buffers]
-    head = [_CALL.pack(number, call.options.task_timeout is not None, len(select), len(views), len(payload))]
+    head = [_CALL.pack(number, each, len(select), len(views), len(payload))]
     head += [_RANGE.pack(part.start, part.stop) for part in select]
     return _framed(CALL, head, views, payload)
 
@@ -56,8 +62,11 @@ def reply_frame(
     kind: int, serial: int, number: int, seconds: float, pieces: Sequence[bytes], buffers: Sequence[Any]
 ) -> list[Any]:
     """Make the frame of a reply (REPLY, the last one for its call, or PART), as pieces."""
+    size = sum(map(len, pieces))
+    if not buffers:
+        return [_FRAMED_REPLY.pack(kind, _REPLY.size + size, serial, number, seconds, 0, size), *pieces]
     views = [memoryview(buffer).cast("B") for buffer in buffers]
-    return _framed(kind, [_REPLY.pack(serial, number, seconds, len(views), sum(map(len, pieces)))], views, *pieces)
+    return _framed(kind, [_REPLY.pack(serial, number, seconds, len(views), size)], views, *pieces)
 
 
 def _framed(kind: int, head: list[bytes], views: list[memoryview], *payload: bytes) -> list[Any]:
@@ -70,6 +79,8 @@ def read_call(body: memoryview) -> tuple[int, bool, tuple[range, ...] | None, me
     """Read a call's body: number, whether each item is marked, select, payload, buffers."""
     number, each, ranges, buffers, size = _CALL.unpack_from(body)
     offset = _CALL.size
+    if not ranges and not buffers:
+        return number, bool(each), None, body[offset:], []
     select = []
     for _ in range(ranges):
         select.append(range(*_RANGE.unpack_from(body, offset)))
@@ -110,6 +121,10 @@ class Frames:
 
     def add(self, data: bytes) -> list[tuple[int, memoryview]]:
         """Take what was read; return the frames that are complete, as type and body."""
+        if not self._parts and len(data) >= FRAME.size:
+            kind, length = FRAME.unpack_from(data)
+            if length == len(data) - FRAME.size:  # just one, as in most cases
+                return [(kind, memoryview(data)[FRAME.size :])]
         self._parts.append(data)
         self._size += len(data)
         if self._size < self._needed:
@@ -151,9 +166,9 @@ class Wire:
 
     def send(self, pieces: Iterable[Any]) -> bool:
         """Write what can be written now; False if something is left for `flush`."""
-        data = memoryview(b"".join(pieces))
+        data = b"".join(pieces)
         if self._unsent:
-            self._unsent.append(data)
+            self._unsent.append(memoryview(data))
             return False
         return self._write(data)
 
@@ -164,7 +179,7 @@ class Wire:
                 return False
         return True
 
-    def _write(self, data: memoryview, *, again: bool = False) -> bool:
+    def _write(self, data: bytes | memoryview, *, again: bool = False) -> bool:
         whole = False
         try:
             sent = os.write(self.fd, data)
@@ -179,7 +194,7 @@ class Wire:
                 self.torn = True
         if sent == len(data):
             return True
-        (self._unsent.appendleft if again else self._unsent.append)(data[sent:])
+        (self._unsent.appendleft if again else self._unsent.append)(memoryview(data)[sent:])
         return False
 
     def receive(self) -> tuple[list[tuple[int, memoryview]], bool]:
@@ -205,11 +220,12 @@ class Wire:
 
 # ---- the page ---------------------------------------------------------------------------------------------------
 
-_MARK = struct.Struct("<QQQd")  # number of the begun call, its item, the last item plus one, when (monotonic)
-_WITHDRAWN = struct.Struct("<Q")  # calls up to this number are not to be begun
 _SEALED = struct.Struct("<Q")  # length of the sealed replies
-_AT_WITHDRAWN = _MARK.size
-_AT_SEALED = _AT_WITHDRAWN + _WITHDRAWN.size
+_MARK = struct.Struct("<QQQd")  # number of the begun call, its item, the last item plus one, when (monotonic)
+_SEALED_AND_MARK = struct.Struct("<QQQQd")
+_WITHDRAWN = struct.Struct("<Q")  # calls up to this number are not to be begun
+_AT_MARK = _SEALED.size
+_AT_WITHDRAWN = _SEALED_AND_MARK.size
 _AT_REPLIES = 64
 PAGE_SIZE = 1 << 15
 
@@ -241,11 +257,11 @@ class Page:
 
     def mark(self) -> tuple[int, int, int, float]:
         """Return the begun call's number, its item, the last item that may have begun plus one, and when."""
-        return _MARK.unpack_from(self._view)
+        return _MARK.unpack_from(self._view, _AT_MARK)
 
-    def begin(self, number: int, item: int, stop: int, now: float) -> None:
-        """Mark a call, or an item of it, as begun."""
-        _MARK.pack_into(self._view, 0, number, item, stop, now)
+    def begin(self, sealed: int, number: int, item: int, stop: int, now: float) -> None:
+        """Mark a call, or an item of it, as begun, and say how long the sealed replies of earlier ones are."""
+        _SEALED_AND_MARK.pack_into(self._view, 0, sealed, number, item, stop, now)
 
     def withdrawn(self) -> int:
         """Return the number up to which calls are withdrawn."""
@@ -265,10 +281,10 @@ class Page:
 
     def seal(self, length: int) -> None:
         """Say how long the sealed replies are."""
-        _SEALED.pack_into(self._view, _AT_SEALED, length)
+        _SEALED.pack_into(self._view, 0, length)
 
     def replies(self, length: int | None = None) -> bytes:
         """Return the sealed replies' frames."""
         if length is None:
-            length = _SEALED.unpack_from(self._view, _AT_SEALED)[0]
+            length = _SEALED.unpack_from(self._view)[0]
         return bytes(self._view[_AT_REPLIES : _AT_REPLIES + length])
