@@ -428,8 +428,14 @@ class Dispatcher:
             if wait:
                 self._wait_closed()
         except BaseException:  # Ctrl-C while it closes
-            self._hurry_up(kill=hurry or self._stop_once.locked())
-            self._wait_closed()
+            kill = hurry or self._stop_once.locked()
+            while not self._closed.is_set():
+                try:
+                    self._hurry_up(kill=kill)
+                    self._wait_closed()
+                    break
+                except KeyboardInterrupt:  # the second one, wherever it came
+                    kill = True
             raise
 
     def _begin_close(self, *, wait: bool, cancel: bool, hurry: bool) -> None:

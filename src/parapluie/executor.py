@@ -15,6 +15,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from parapluie import main_guard, pickling, registry, worker
@@ -308,7 +309,8 @@ class Executor(concurrent.futures.Executor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if isinstance(error, KeyboardInterrupt):
-            self._dispatcher.close(cancel=True, hurry=True)
+            with suppress(KeyboardInterrupt):  # a second one has killed what ran; the first one is raised
+                self._dispatcher.close(cancel=True, hurry=True)
         else:
             self.shutdown(wait=True)
         return None

@@ -94,7 +94,7 @@ def get_stuck(port, how, label=""):
     WAYS_TO_BE_STUCK[how]()
 
 
-def _wait():
+def stay():
     threading.Event().wait()
 
 
@@ -115,7 +115,7 @@ def _catch_everything():
 
 def _stop():
     os.kill(os.getpid(), signal.SIGSTOP)
-    _wait()
+    stay()
 
 
 def _read():
@@ -125,11 +125,11 @@ def _read():
 
 def _ignore_termination():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _wait()
+    stay()
 
 
 WAYS_TO_BE_STUCK = {
-    "waiting": _wait,
+    "waiting": stay,
     "computing": _compute,
     "in C": _compute_in_c,
     "catching everything": _catch_everything,
@@ -151,7 +151,7 @@ def exit_if_odd(number, code):
 def end_process(how):
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-        _wait()
+        stay()
     os._exit(7)
 
 

@@ -7,7 +7,7 @@ import concurrent.futures
 import fault_help
 import fault_tasks as tasks
 import pytest
-from fault_help import linux, params, posix, process_only
+from fault_help import both_backends, linux, params, posix, process_only
 from fault_tasks import SECONDS
 
 from parapluie import Shutdown, TaskTimeoutError, WorkerLostError
@@ -78,6 +78,28 @@ def test_cancelling_ends_a_task_whatever_it_does_and_its_batch_runs_elsewhere(fa
     assert_batch_is_whole(faults, batch, visitor.pid)
     stats = executor.stats()
     assert (stats.workers, stats.lost, stats.failed, stats.cancelled) == (1, 0, 0, 1)
+
+
+@both_backends
+@pytest.mark.parametrize("how", ["overruns", "is cancelled"])
+def test_task_killed_as_soon_as_it_begins_leaves_its_batch_whole(faults, row, how):
+    """Before the worker's quiet is noticed, and what is behind taken back: here that dies with it."""
+    executor = faults.make(row, max_workers=1)
+    view = executor.with_options(task_timeout=0.001) if how == "overruns" else executor
+    warm_up(executor)
+    before = [executor.submit(tasks.note_pid, faults.notes, number) for number in range(BATCH)]
+    stuck = view.submit(tasks.stay)
+    behind = [executor.submit(tasks.note_pid, faults.notes, number) for number in range(BATCH, 2 * BATCH)]
+    if how == "is cancelled":
+        while not stuck.running():
+            """At once."""
+        assert stuck.cancel(running=True)
+    else:
+        assert isinstance(stuck.exception(SECONDS), TaskTimeoutError)
+    killed = {future.result(SECONDS) for future in before}
+    assert len(killed) == 1 and not {future.result(SECONDS) for future in behind} & killed
+    assert sorted(map(int, faults.lines())) == list(range(2 * BATCH))
+    assert {future.attempts for future in before + behind} == {1}
 
 
 @process_only

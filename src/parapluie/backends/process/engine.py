@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from math import inf
 from time import monotonic
 
@@ -31,6 +32,7 @@ _log = logging.getLogger("parapluie")
 _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one call at least,
 _MOST_AHEAD = 512
 _LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter
+_IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
 _QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after
 _START_AGAIN_SECONDS = 0.1
 
@@ -56,17 +58,23 @@ class ProcessBackend(Backend):
         self._start_again = 0.0  # when to try again after a start failed; 0: not
         self._start_error: Exception | None = None
         self._oom_kills = OomKills()
-        self._memory = MemoryWatch(self._note_memory)
-        self._poller = Poller()
         self._watched: dict[int, Handle] = {}  # by the descriptors of its wire and of its sentinel; the collector's
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self._poller.watch(self._wake_read, READ)
         self._awake = False  # the collector has something to see to beside what is readable
         self._ended = False
-        self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
-        self._collector.start()
+        with ExitStack() as undo:
+            self._memory = MemoryWatch(self._note_memory)
+            undo.callback(self._memory.stop)
+            self._poller = Poller()
+            undo.callback(self._poller.close)
+            self._wake_read, self._wake_write = os.pipe()
+            undo.callback(os.close, self._wake_read)
+            undo.callback(os.close, self._wake_write)
+            os.set_blocking(self._wake_read, False)
+            os.set_blocking(self._wake_write, False)
+            self._poller.watch(self._wake_read, READ)
+            self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
+            self._collector.start()
+            undo.pop_all()
 
     # ---- dispatching ------------------------------------------------------------------------------------------
 
@@ -86,7 +94,8 @@ class ProcessBackend(Backend):
     def _give(self, handle: Handle, batch: Sequence[Call]) -> None:
         try:
             if not handle.calls:
-                handle.heard = monotonic()  # it was idle: it is not quiet, it had nothing to say
+                # It was idle: it is not quiet, it had nothing to say.
+                handle.heard = handle.last_given = monotonic()
                 if self._memory.dozing:
                     self._memory.wake()
             if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1):
@@ -153,7 +162,8 @@ class ProcessBackend(Backend):
                 )
         except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
             self._start_again = monotonic() + _START_AGAIN_SECONDS
-            self._start_error = error  # the collector tells: it holds no lock when it does
+            # The collector tells: it holds no lock when it does. The traceback would keep the page and its semaphore.
+            self._start_error = error.with_traceback(None)
             self._wake()
             return None
         self._handles[handle.number] = handle
@@ -358,7 +368,7 @@ class ProcessBackend(Backend):
                 self._refused = True
             error, self._start_error = self._start_error, None
             handles = list(self._handles.values())
-        if error is not None:
+        if error is not None and not any(handle.ready for handle in handles):  # else the others go on, and it passes
             self._host.start_failed(f"a process could not be started: {type(error).__name__}: {error}", error)
         for handle in handles:
             if not handle.ready:
@@ -371,34 +381,35 @@ class ProcessBackend(Backend):
                 self._retire_torn(handle)
 
     def _look_after(self, handle: Handle, now: float) -> None:
-        """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs.
-
-        That is at once where others have nothing to do, and else when the call takes longer than calls did so far. A
-        worker that is still starting holds up all that it was given.
-        """
+        """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs."""
         if handle.ready:
             self._take_page(handle)
         with self._lock:
             handle.heard = now
-            handle.behind = len(handle.calls) > handle.ready
-            taken: list[Call] = []
-            overdue = handle.ready and handle.busy_for(now) > 2 * self._seconds
-            if handle.behind and (overdue or self._hands_free()):
-                taken = self._take_back(handle)
+            handle.behind = len(handle.calls) > 1 or not handle.ready
+            taken = self._take_back(handle) if handle.behind and self._holds_up(handle, now) else []
             if taken:
                 handle.stuck = True
                 handle.behind = False
-                self._seconds = max(self._seconds, 0.001)  # a surprise: nobody is given much ahead now
+                self._seconds = max(self._seconds, _AHEAD_SECONDS)  # a surprise: nobody is given much ahead now
         self._return(taken)
 
-    def _hands_free(self) -> bool:
-        """Say whether a worker has nothing to do, or one may be started."""
-        active = 0
-        for handle in self._handles.values():
-            if handle.ready and not handle.calls and not handle.retiring:
-                return True
-            active += handle.active
-        return active < self._host.max_workers and not self._stopping
+    def _holds_up(self, handle: Handle, now: float) -> bool:
+        """Say whether what a quiet worker has not begun had better run elsewhere.
+
+        That is where others have nothing to do, and else when the call takes longer than calls did so far. One that
+        has begun nothing of what it was given is starting, reading, or was not let run: it is only relieved by another
+        one that is ready, and never in the middle of a message, which would have to be written once more.
+        """
+        idle, active = False, 0
+        for other in self._handles.values():
+            idle = idle or (other.ready and not other.calls and not other.retiring)
+            active += other.active
+        seconds = handle.busy_for(now)
+        if seconds is not None:
+            return idle or active < self._host.max_workers or seconds > 2 * self._seconds
+        patience = _IDLE_SECONDS if handle.ready else 0.0
+        return idle and not handle.wire.unsent and now - handle.last_given > patience
 
     def _retire_torn(self, handle: Handle) -> None:
         """End a worker whose stream is broken off in the middle of a frame: it must not read any further."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class Handle:
     Attributes:
         calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
         given: how many calls it was ever given. last: the id of the last one.
-        heard: when it last answered, or was looked after. behind: there may be something behind what it runs.
+        heard: when it last answered, or was looked after. last_given: when it last got something to do. behind: there may be something behind what it runs.
         stuck: what it runs takes so long that the calls behind that were taken back; it gets none until it answers.
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
@@ -51,6 +52,7 @@ class Handle:
         )
         try:
             with starting(context.get_start_method()):
+                _ask_for_descriptors(ours.fileno())
                 self.process.start()
         except BaseException:
             ours.close()
@@ -61,7 +63,7 @@ class Handle:
         self.wire = Wire(ours)
         self.sentinel: int = self.process.sentinel
         self.pid: int = self.process.pid
-        self.started = self.heard = monotonic()
+        self.started = self.heard = self.last_given = monotonic()
         self.calls: dict[int, Call] = {}
         self.given = self.last = 0
         self.serial = 0  # of the last reply that was taken
@@ -94,9 +96,10 @@ class Handle:
         calls = self.calls
         return len(calls) > 1 or (bool(calls) and next(iter(calls.values())).items > 1)
 
-    def busy_for(self, now: float) -> float:
-        """Return for how many seconds the worker has been at what it runs."""
-        return now - self.page.mark()[3]
+    def busy_for(self, now: float) -> float | None:
+        """Return for how many seconds the worker has been at the call that it runs; None if it runs none."""
+        number, _, _, began = self.page.mark()
+        return now - began if number in self.calls else None
 
     def send_sentinel(self) -> bool:
         """Tell it to end behind what it was given; False if something is left to flush."""
@@ -195,3 +198,15 @@ class Handle:
         self.dump.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive
             self.process.close()
+
+
+def _ask_for_descriptors(any_one: int) -> None:
+    """Raise if there are not enough to start a process: in the middle of it, multiprocessing would leave a pipe open."""
+    if os.name != "posix":
+        return
+    spare: list[int] = []
+    try:
+        spare.extend(os.dup(any_one) for _ in range(8))
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)

@@ -172,6 +172,11 @@ class Wire:
             return False
         return self._write(data)
 
+    @property
+    def unsent(self) -> bool:
+        """Say whether something is left to flush."""
+        return bool(self._unsent)
+
     def flush(self) -> bool:
         """Write what is left, as far as it goes; True if nothing is."""
         while self._unsent:
