@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 
 import pytest
 import soak_tasks as tasks
@@ -70,6 +71,21 @@ class Bench:
         future = self.submit(tasks.wait_at, self.door.port, number)
         return {number: future}, self.door.arrival()
 
+    @contextmanager
+    def giving_ahead(self):
+        """Have all that is submitted meanwhile given to the one worker there is, and not taken back when it is quiet.
+
+        By itself the engine lets tiny calls wait for a busy worker's next reply, and takes back what one holds up.
+        """
+        engine = self.executor._dispatcher.engine
+        (handle,) = engine._handles.values()
+        engine._holds_up = lambda *_: False
+        engine._choose = lambda waiting: (handle, waiting)
+        try:
+            yield
+        finally:
+            del engine._choose
+
     def hold_collector(self, submit=lambda: None):
         """Keep the thread that reads replies, by a future's callback, until the event that is returned is set.
 
@@ -86,9 +102,8 @@ class Bench:
 
         future.add_done_callback(callback)
         self._held.append(release)
-        # Calls of a quarter of a millisecond are given ahead one by one, up to four; tiny ones wait to go together.
-        self.executor._dispatcher.engine._seconds = 0.00025
-        submit()
+        with self.giving_ahead():
+            submit()
         visitor.release()
         assert inside.wait(SECONDS)
         return visitor.pid, release
@@ -215,7 +230,8 @@ def test_withdrawal_from_a_worker_stopped_at_any_line_is_exact(bench, end, pytes
         number = bench.number()
         armed = {number: bench.submit(tasks.arm, bench.door.port, number, point, signal.SIGSTOP)}
         visitor = bench.door.arrival()
-        given = {**armed, **bench.some(3)}
+        with bench.giving_ahead():
+            given = {**armed, **bench.some(3)}
         visitor.release()
         stopped = _stopped(visitor.pid, given.values())
         first, second = list(given)[1:3]
@@ -245,7 +261,8 @@ def test_ending_a_worker_stopped_at_any_line_is_exact(bench, pytestconfig):
         number = bench.number()
         armed = {number: bench.submit(tasks.arm, bench.door.port, number, point, signal.SIGSTOP)}
         visitor = bench.door.arrival()
-        given = {**armed, **bench.some(3)}
+        with bench.giving_ahead():
+            given = {**armed, **bench.some(3)}
         visitor.release()
         stopped = _stopped(visitor.pid, given.values())
         first = list(given)[1]
@@ -276,7 +293,7 @@ def test_death_in_the_middle_of_a_large_reply_costs_that_task(bench):
     answered, lost = {}, {}
 
     def submit():
-        answered.update(bench.some(2))  # their replies are in the pipe, ahead of the torn one
+        answered.update(bench.some(5))  # their replies are in the pipe, ahead of the torn one
         number = bench.number()
         lost[number] = bench.submit(tasks.large_result_then_die, number, LARGE)
         answered.update(bench.some(5))
@@ -306,7 +323,8 @@ def test_death_in_the_middle_of_a_large_call_costs_nothing(bench):
     bench.warm()
     worker, release = bench.hold_collector()
     large = bench.some(1, bytes(LARGE))
-    behind = bench.some(10)
+    with bench.giving_ahead():
+        behind = bench.some(10)
     assert until(lambda: state_of(worker) == "S")  # it has read what there was
     kill(worker)
     release.set()
@@ -319,7 +337,8 @@ def test_death_with_full_pipes_both_ways_costs_the_task_that_ran(bench):
     worker, release = bench.hold_collector()
     number = bench.number()
     torn = bench.submit(tasks.large_result_then_die, number, LARGE)
-    large = bench.some(3, bytes(LARGE))
+    with bench.giving_ahead():
+        large = bench.some(3, bytes(LARGE))
     await_death(worker)
     release.set()
     bench.check(large, {number: torn})
@@ -332,7 +351,8 @@ def test_death_with_full_pipes_both_ways_costs_the_task_that_ran(bench):
 def test_death_in_a_full_batch_costs_the_task_that_ran(bench, padding):
     bench.warm()
     held, visitor = bench.hold()
-    batch = bench.some(1000, padding)
+    with bench.giving_ahead():
+        batch = bench.some(1000, padding)
     assert not any(future.done() for future in batch.values())
     kill(visitor.pid)
     errors = bench.check(batch, held)
@@ -344,11 +364,12 @@ def test_deaths_within_a_full_batch_cost_those_tasks_alone(bench):
     bench.warm()
     held, visitor = bench.hold()
     answered, lost = dict(held), {}
-    for _ in range(8):
+    with bench.giving_ahead():
+        for _ in range(8):
+            answered |= bench.some(40)
+            number = bench.number()
+            lost[number] = bench.submit(tasks.work, number * KINDS + tasks.CRASH)
         answered |= bench.some(40)
-        number = bench.number()
-        lost[number] = bench.submit(tasks.work, number * KINDS + tasks.CRASH)
-    answered |= bench.some(40)
     visitor.release()
     errors = bench.check(answered, lost)
     assert len({error.pid for error in errors.values()}) == 8
@@ -421,7 +442,8 @@ def deadly_lock(executor, pid, time=1):
 def test_death_while_another_task_is_withdrawn_costs_the_one_that_ran(bench):
     bench.warm()
     held, visitor = bench.hold()
-    batch = bench.some(20)
+    with bench.giving_ahead():
+        batch = bench.some(20)
     lock = deadly_lock(bench.executor, visitor.pid)
     chosen = list(batch)[5]
     assert batch[chosen].cancel()
@@ -434,7 +456,8 @@ def test_death_while_another_task_is_withdrawn_costs_the_one_that_ran(bench):
 def test_death_while_the_task_that_ran_is_ended_costs_that_task(bench, time):
     bench.warm()
     held, visitor = bench.hold()
-    batch = bench.some(20)
+    with bench.giving_ahead():
+        batch = bench.some(20)
     lock = deadly_lock(bench.executor, visitor.pid, time)
     (ended,) = held.values()
     cancelled = ended.cancel(running=True)
@@ -449,7 +472,8 @@ def test_deaths_while_all_is_withdrawn_at_once(bench):
     for turn in range(10):
         bench.warm()
         held, visitor = bench.hold()
-        batch = bench.some(100)
+        with bench.giving_ahead():
+            batch = bench.some(100)
         killer = threading.Timer(turn / 5000, kill, (visitor.pid,))
         killer.start()
         cancelled = {number: future for number, future in reversed(batch.items()) if future.cancel()}
@@ -483,7 +507,8 @@ def test_task_that_is_dispatched_again_meanwhile_is_not_taken_for_withdrawn(benc
     bench.warm()
     held, visitor = bench.hold()
     number = bench.number()
-    future = bench.submit(tasks.wait_at, bench.door.port, number)
+    with bench.giving_ahead():
+        future = bench.submit(tasks.wait_at, bench.door.port, number)
     engine = bench.executor._dispatcher.engine
     revoke, again = engine.revoke, []
 
