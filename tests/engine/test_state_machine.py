@@ -373,7 +373,8 @@ class Machine(RuleBasedStateMachine):
                 return "it was withdrawn, and ran" if pids else ""
             return "it was ended, and ran again" if len(pids) > max(1, before) else ""
         if isinstance(outcome, CancelledError):
-            return "" if self.closed and not pids else "it is cancelled, and nobody has cancelled it"
+            rested = job.policy == "retry"  # between two attempts it waits like any other
+            return "" if self.closed and (rested or not pids) else "it is cancelled, and nobody has cancelled it"
         if isinstance(outcome, TaskTimeoutError):
             return "" if job.policy == "timed" else "it has no time limit"
         if isinstance(outcome, WorkerLostError):
