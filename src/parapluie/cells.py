@@ -218,6 +218,7 @@ class CellBackend(Backend):
             self._host.room(1)
 
     def _report(self, engine: Engine, job: Job) -> None:
+        engine.job = None  # first, or else it looks as if a reply were being handed over, and nobody waits for that
         exit_code, why = engine.exit_code, engine.why
         found = evidence_of(exit_code, engine.context.dump, self._oom_kills, ours=bool(why))
         began = None if engine.ready and not engine.refused else False
@@ -227,7 +228,6 @@ class CellBackend(Backend):
                 + (f": {why}" if why else "")
                 + (f"\n{found.dump}" if found.dump else "")
             )
-        engine.job = None
         loss = Loss(
             began=began,
             exit_code=exit_code,
