@@ -19,7 +19,7 @@ from parapluie import errors
 ROOT = Path(__file__).parents[1]
 THIRD_PARTY = {"attr", "attrs", "cattr", "cattrs", "cloudpickle", "pluggy", "tenacity"}
 # What a worker imports before it is ready.
-WORKER_SIDE = ("parapluie.worker", "parapluie.errors", "parapluie.orphans")
+WORKER_SIDE = ("parapluie.worker", "parapluie.errors", "parapluie.orphans", "parapluie.dumps")
 # What `import parapluie` may not import, since only some programs need it. That these are missing keeps the cost
 # within twice that of the standard library's own executors without a test that measures time.
 HEAVY = THIRD_PARTY | {

@@ -66,7 +66,8 @@ class Chunk:
     Attributes:
         first: the number of its first item in the map. count: how many.
         results: a value, a `Failure` or MISSING for each item; emptied by the consumer.
-        left: how many are MISSING. failures: whether any is a Failure. small: whether all results are small numbers, strings and the like.
+        left: how many are MISSING. failures: whether any is a Failure.
+        small: whether all results are small numbers, strings and the like.
         columns: the items, as lists of first arguments, second arguments and so on, where memory is not isolated.
         seconds: for each item, where somebody wants to know. books: of items that failed, for retries.
     """

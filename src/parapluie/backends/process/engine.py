@@ -119,16 +119,7 @@ class ProcessBackend(Backend):
         A worker is started rather than another one kept waiting. One that is busy with tiny calls takes no single ones
         on top: they wait for its next reply and then go together, which costs all of them less.
         """
-        best, least, active = None, _MOST_AHEAD + 1, 0
-        for handle in self._handles.values():
-            active += handle.active
-            count = len(handle.calls)
-            if handle.retiring or (handle.stuck and count):
-                continue
-            if count < least:
-                best, least = handle, count
-                if not count:
-                    break
+        best, least, active = self._least_busy()
         if least and active < self._host.max_workers and not self._start_again:
             started = self._start_worker()
             if started is not None:
@@ -145,6 +136,20 @@ class ProcessBackend(Backend):
         if limit is not None:
             count = min(count, limit - best.given)
         return best, max(1, count)
+
+    def _least_busy(self) -> tuple[Handle | None, int, int]:
+        """Return the worker with the fewest calls (the first idle one will do), how many, and the active workers."""
+        best, least, active = None, _MOST_AHEAD + 1, 0
+        for handle in self._handles.values():
+            active += handle.active
+            count = len(handle.calls)
+            if handle.retiring or (handle.stuck and count):
+                continue
+            if count < least:
+                best, least = handle, count
+                if not count:
+                    break
+        return best, least, active
 
     def _ahead(self) -> int:
         """Return how many calls a worker may have: the one it runs, and about a millisecond of measured work."""
@@ -293,7 +298,7 @@ class ProcessBackend(Backend):
         answers = []
         with self._lock:
             for kind, body in frames:
-                if kind == REPLY or kind == PART:  # noqa: PLR1714 - twice as fast as a set
+                if kind == REPLY or kind == PART:  # noqa: PLR1714, SIM109 - twice as fast as a set
                     serial, number, seconds, payload, buffers = read_reply(body)
                     if serial != handle.serial + 1:
                         continue
@@ -371,14 +376,17 @@ class ProcessBackend(Backend):
         if error is not None and not any(handle.ready for handle in handles):  # else the others go on, and it passes
             self._host.start_failed(f"a process could not be started: {type(error).__name__}: {error}", error)
         for handle in handles:
-            if not handle.ready:
-                if not handle.killed and now >= handle.started + self._host.start_timeout:
-                    handle.killed = f"a worker was not ready after start_timeout={self._host.start_timeout:g} seconds"
-                    handle.process.kill()
+            if not handle.ready and not handle.killed:
+                self._end_slow_start(handle, now)
             if handle.behind and now - handle.heard >= _QUIET_SECONDS:
                 self._look_after(handle, now)
             if handle.wire.torn and not handle.told:
                 self._retire_torn(handle)
+
+    def _end_slow_start(self, handle: Handle, now: float) -> None:
+        if now >= handle.started + self._host.start_timeout:
+            handle.killed = f"a worker was not ready after start_timeout={self._host.start_timeout:g} seconds"
+            handle.process.kill()
 
     def _look_after(self, handle: Handle, now: float) -> None:
         """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs."""

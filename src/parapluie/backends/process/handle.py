@@ -31,7 +31,8 @@ class Handle:
     Attributes:
         calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
         given: how many calls it was ever given. last: the id of the last one.
-        heard: when it last answered, or was looked after. last_given: when it last got something to do. behind: there may be something behind what it runs.
+        heard: when it last answered, or was looked after. last_given: when it last got something to do.
+        behind: there may be something behind what it runs.
         stuck: what it runs takes so long that the calls behind that were taken back; it gets none until it answers.
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
@@ -201,7 +202,7 @@ class Handle:
 
 
 def _ask_for_descriptors(any_one: int) -> None:
-    """Raise if there are not enough to start a process: in the middle of it, multiprocessing would leave a pipe open."""
+    """Raise if there are not enough to start a process, in the middle of which multiprocessing leaves a pipe open."""
     if os.name != "posix":
         return
     spare: list[int] = []
