@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from parapluie import cgroup
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def usable_cpus(root: str | Path = "/") -> int:
+def usable_cpus(root: cgroup.Root = "/") -> int:
     """Return the number of CPUs that this process may really use, at least 1; a part of a CPU counts as one.
 
     Args:
@@ -20,7 +19,7 @@ def usable_cpus(root: str | Path = "/") -> int:
             taken for no limit.
     """
     limits = [_scheduled_cpus()]
-    for folder in cgroup.folders("cpu", Path(root)):
+    for folder in cgroup.folders("cpu", root):
         limits.extend(_quota(folder))
     return min(limits)
 
@@ -34,11 +33,11 @@ def _scheduled_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _quota(folder: Path) -> Iterator[int]:
+def _quota(folder: str) -> Iterator[int]:
     """Yield how many CPUs a group may use; nothing if it has no limit."""
     for text in (
-        cgroup.read(folder / "cpu.max"),  # version 2: "max 100000" or "150000 100000"
-        f"{cgroup.read(folder / 'cpu.cfs_quota_us')} {cgroup.read(folder / 'cpu.cfs_period_us')}",  # 1: "-1 100000"
+        cgroup.read(f"{folder}/cpu.max"),  # version 2: "max 100000" or "150000 100000"
+        f"{cgroup.read(f'{folder}/cpu.cfs_quota_us')} {cgroup.read(f'{folder}/cpu.cfs_period_us')}",  # 1: "-1 100000"
     ):
         try:
             quota, period = map(int, text.split())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from parapluie import cgroup, worker
@@ -48,10 +47,10 @@ class OomKills:
         root: the folder that `proc` and `sys` are read from.
     """
 
-    def __init__(self, root: str | Path = "/") -> None:
-        self._file: Path | None = None
+    def __init__(self, root: cgroup.Root = "/") -> None:
+        self._file: str | None = None
         self._known = 0
-        for file in _counters(Path(root)):
+        for file in _counters(root):
             count = _count(file)
             if count is not None:
                 self._file, self._known = file, count
@@ -66,13 +65,13 @@ class OomKills:
         return True
 
 
-def _counters(root: Path) -> Iterator[Path]:
+def _counters(root: cgroup.Root) -> Iterator[str]:
     for folder in cgroup.folders("memory", root):
-        yield folder / "memory.events"  # version 2
-        yield folder / "memory.oom_control"  # version 1
+        yield f"{folder}/memory.events"  # version 2
+        yield f"{folder}/memory.oom_control"  # version 1
 
 
-def _count(file: Path) -> int | None:
+def _count(file: str) -> int | None:
     for line in cgroup.read(file).splitlines():
         name, _, value = line.partition(" ")
         if name == "oom_kill" and value.strip().isdecimal():

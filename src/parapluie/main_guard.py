@@ -7,6 +7,7 @@ it goes round in circles for a script that makes an executor outside of `if __na
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 
@@ -42,9 +43,8 @@ def _is_importable(main: ModuleType) -> bool:
         return False
     # A frozen program has no file, but runs its main module itself, up to `freeze_support()`.
     # IPython's launcher is the other file that multiprocessing leaves alone.
-    from pathlib import Path
-
-    return (_is_real(file) or getattr(sys, "frozen", False)) and Path(file).stem != "ipython"
+    launcher = os.path.splitext(os.path.basename(file))[0] == "ipython"
+    return (_is_real(file) or getattr(sys, "frozen", False)) and not launcher
 
 
 def _is_real(file: str) -> bool:
@@ -52,9 +52,8 @@ def _is_real(file: str) -> bool:
     if file.startswith(("/dev/", "/proc/")):
         return False
     from multiprocessing import process
-    from pathlib import Path
 
-    return Path(getattr(process, "ORIGINAL_DIR", None) or "", file).is_file()
+    return os.path.isfile(os.path.join(getattr(process, "ORIGINAL_DIR", None) or "", file))
 
 
 @contextmanager

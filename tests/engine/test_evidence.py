@@ -197,7 +197,7 @@ def test_kill_of_our_own_is_never_the_out_of_memory_killers(counter):
 def limited_group(limit):
     """Make a control group with little memory, and without swap; yield the file that takes its processes."""
     nearest = next(
-        (folder for folder in cgroup.folders("memory", Path("/")) if (folder / "cgroup.procs").exists()), None
+        (folder for folder in map(Path, cgroup.folders("memory", "/")) if (folder / "cgroup.procs").exists()), None
     )
     if nearest is None:
         pytest.skip("there is no control group for memory")
