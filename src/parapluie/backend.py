@@ -44,7 +44,7 @@ class Call(NamedTuple):
     """One attempt's message, opaque to a backend.
 
     Attributes:
-        id: unique within the executor; never used again, not by a retry either.
+        id: grows from call to call within the executor; never used again, not by a retry either.
         payload: bytes for `parapluie.worker.run`; None where the workers share our memory.
         buffers: the payload's out-of-band buffers, in order.
         local: set where payload is None: runs the call in the thread that calls it and answers it; never raises.
