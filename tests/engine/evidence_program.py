@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from parapluie import Executor, Retry
@@ -132,7 +133,10 @@ def main(backend, method, name, *arguments):
 def dump_files():
     """Return how many files for dumps this process has open."""
     folder = Path("/proc/self/fd")
-    names = [str(file.readlink()) for file in folder.iterdir() if file.is_symlink()] if folder.exists() else []
+    names = []
+    for file in folder.iterdir() if folder.exists() else ():
+        with suppress(OSError):  # the executor's threads close some meanwhile
+            names.append(str(file.readlink()))
     return len([name for name in names if "parapluie-dump" in name])
 
 
