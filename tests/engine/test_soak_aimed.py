@@ -11,6 +11,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
@@ -480,6 +481,33 @@ def test_deaths_while_all_is_withdrawn_at_once(bench):
         killer.join()
         rest = {number: future for number, future in batch.items() if number not in cancelled}
         bench.check(rest, held, cancelled)
+
+
+class HeldLock:
+    """Stands for the lock of a worker that was stopped just where it holds it."""
+
+    def __init__(self, lock):
+        self.lock, self.asked = lock, 0
+
+    def acquire(self, **_):
+        self.asked += 1
+        return False
+
+
+def test_worker_that_was_stopped_with_its_lock_is_not_asked_again_and_again(bench):
+    """Each time would keep the collector from all other workers for a while."""
+    bench.warm()
+    held, visitor = bench.hold()
+    with bench.giving_ahead():
+        behind = bench.some(5)
+    (handle,) = bench.executor._dispatcher.engine._handles.values()
+    handle.page.lock = lock = HeldLock(handle.page.lock)
+    assert until(lambda: lock.asked)
+    time.sleep(0.5)  # the longer, the more it would be asked
+    assert lock.asked == 1
+    handle.page.lock = lock.lock
+    visitor.release()
+    bench.check({**held, **behind})
 
 
 def test_task_that_has_run_is_not_withdrawn_while_its_answer_is_on_its_way(bench):

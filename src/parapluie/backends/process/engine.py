@@ -34,6 +34,8 @@ _MOST_AHEAD = 512
 _LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter
 _IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
 _QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after
+_LOOK_SECONDS = 0.02  # for which a quiet worker's lock is waited for
+_LONGEST_PAUSE = 30.0  # between two looks at a worker that was stopped where it holds its lock
 _START_AGAIN_SECONDS = 0.1
 
 
@@ -286,8 +288,9 @@ class ProcessBackend(Backend):
         self._take_frames(handle, frames)
         return closed
 
-    def _take_page(self, handle: Handle) -> None:
-        self._take_frames(handle, split_frames(memoryview(handle.sealed_replies()))[0])
+    def _take_page(self, handle: Handle, replies: bytes | None) -> None:
+        if replies:
+            self._take_frames(handle, split_frames(memoryview(replies))[0])
 
     def _take_frames(self, handle: Handle, frames: list[tuple[int, memoryview]]) -> None:
         """Answer the calls that frames reply to.
@@ -331,7 +334,7 @@ class ProcessBackend(Backend):
         """Answer everything that a dead worker leaves, and forget it."""
         handle.reap()
         self._receive(handle)
-        self._take_page(handle)
+        self._take_page(handle, handle.sealed_replies())
         with self._lock:
             self._handles.pop(handle.number, None)
             self._to_flush.discard(handle)
@@ -391,7 +394,13 @@ class ProcessBackend(Backend):
     def _look_after(self, handle: Handle, now: float) -> None:
         """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs."""
         if handle.ready:
-            self._take_page(handle)
+            replies = handle.sealed_replies(_LOOK_SECONDS)
+            if replies is None:  # stopped just where it holds its lock: to ask takes time that others need
+                handle.heard = now + handle.pause
+                handle.pause = min(2 * handle.pause, _LONGEST_PAUSE)
+                return
+            handle.pause = 1.0
+            self._take_page(handle, replies)
         with self._lock:
             handle.heard = now
             handle.behind = len(handle.calls) > 1 or not handle.ready

@@ -71,6 +71,7 @@ class Handle:
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.killed = ""
         self.peak_memory: int | None = None
+        self.pause = 1.0  # until it is asked again, should it not answer
 
     @property
     def name(self) -> str:
@@ -140,11 +141,11 @@ class Handle:
             if locked:
                 self.page.lock.release()
 
-    def sealed_replies(self) -> bytes:
-        """Return the frames that the worker has sealed and perhaps not written; empty if it cannot be asked."""
-        locked = self.page.lock.acquire(timeout=_LOCK_SECONDS)
+    def sealed_replies(self, patience: float = _LOCK_SECONDS) -> bytes | None:
+        """Return the frames that the worker has sealed and perhaps not written; None if it cannot be asked."""
+        locked = self.page.lock.acquire(timeout=patience)
         try:
-            return self.page.replies() if locked or not self.process.is_alive() else b""
+            return self.page.replies() if locked or not self.process.is_alive() else None
         finally:
             if locked:
                 self.page.lock.release()
