@@ -22,7 +22,6 @@ from parapluie import main_guard, pickling, registry, worker
 from parapluie.backend import NO_OPTIONS, Backend, CallOptions
 from parapluie.dispatch import Dispatcher, Stats
 from parapluie.errors import ConfigError, TaskPicklingError
-from parapluie.mapping import MapIterator, MapRun, blocks_of
 from parapluie.policies.shutdown import Shutdown
 from parapluie.settings import Settings, resolve
 from parapluie.stdlib_private import can_be_inherited
@@ -199,6 +198,8 @@ class Executor(concurrent.futures.Executor):
 
         Thread safety: any thread; the iterator belongs to one. Blocking: only the iterator.
         """
+        from parapluie.mapping import MapIterator, MapRun, blocks_of  # a program that only submits starts without it
+
         if self._dispatcher.closing or self._dispatcher.error is not None:
             self._dispatcher.refuse()
         if not callable(fn):
