@@ -223,6 +223,7 @@ class Task(Work):
         except InvalidStateError:  # it was cancelled, or the executor broke, meanwhile
             return
         finally:
+            future.belongs_to(None)
             del future, value
             self.dispatcher.finished(self)
 
@@ -242,12 +243,15 @@ class Task(Work):
         except InvalidStateError:
             return
         finally:
+            future.belongs_to(None)
             del future, error
             self.dispatcher.finished(self)
 
     def _let_go(self) -> None:
-        """Break the ties that would keep the arguments, or the result, alive as long as the other."""
-        self.future.belongs_to(None)
+        """Let go of the arguments, which the future's callbacks need not find alive.
+
+        The future stays tied to its task until it has its result, or else it could be cancelled just before that.
+        """
         self.function = self.payload = None
         self.buffers = ()
 
@@ -258,6 +262,7 @@ class Task(Work):
         if not concurrent.futures.Future.cancel(future):
             return future.cancelled()
         self._let_go()
+        future.belongs_to(None)
         future.set_running_or_notify_cancel()  # tells those who `wait`
         self.dispatcher.count("cancelled")
         self.dispatcher.finished(self)

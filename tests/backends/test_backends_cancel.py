@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 
 import backend_tasks as tasks
 import pytest
@@ -135,6 +136,26 @@ def test_task_that_is_ended_is_not_repeated(make_executor, gate, at_once):
     assert executor.submit(tasks.add, 1, 2).result(SECONDS) == 3
     executor.shutdown()
     assert gate.nobody() and future.cancelled() and future.attempts == 1
+
+
+def test_task_that_is_cancelled_while_it_ends_has_not_run(make_executor, notes):
+    """Threads take turns all the time, so that cancelling falls between a task's end and its answer."""
+    executor = make_executor()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        cancelled = set()
+        for number in range(300):
+            future = executor.submit(tasks.note_line, notes.path, str(number))
+            while not future.done():
+                if future.cancel():
+                    cancelled.add(str(number))
+    finally:
+        sys.setswitchinterval(before)
+    executor.shutdown()
+    ran = notes.lines()
+    assert len(ran) == len(set(ran)) and set(ran) | cancelled == {str(number) for number in range(300)}
+    assert not set(ran) & cancelled
 
 
 def test_cancelling_at_any_time_loses_nothing(make_executor, notes):
