@@ -71,6 +71,8 @@ def _end(item, seconds):
     for pid in children:
         with suppress(OSError):
             os.kill(pid, signal.SIGABRT)
+            if hasattr(signal, "SIGCONT"):
+                os.kill(pid, signal.SIGCONT)  # one that a test has stopped ends only then
         time.sleep(0.2)  # so that the dumps do not run into each other
     with suppress(Exception):
         _write(stderr, f"\nPrinted by the test and its {len(children)} child processes:\n{_printed(item)}\n")

@@ -19,12 +19,11 @@ from contextlib import ExitStack, suppress
 from multiprocessing import Pipe, connection
 from multiprocessing import context as contexts
 from multiprocessing.context import BaseContext
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parapluie import orphans, stdlib_private, worker
 from parapluie.dumps import DumpFile
-from parapluie.starting import starting
+from parapluie.starting import starting, wait_for_exit_code
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -37,7 +36,6 @@ else:
 READY, REFUSES = b"1", b"0"  # what a worker says when it is ready: whether its initializer went well
 
 _reap_lock = threading.Lock()  # held to ask for an exit code
-_NOTED_SECONDS = 0.5  # within which a thread that took an exit code has noted it
 
 
 def _renew_lock() -> None:
@@ -104,10 +102,7 @@ class CellProcess(_Base):
                 super().join()
 
     def close(self) -> None:
-        # A thread that starts a process polls all children. The exit code that it has just taken it notes in a moment.
-        deadline = monotonic() + _NOTED_SECONDS
-        while self.exitcode is None and monotonic() < deadline:
-            sleep(0.001)
+        wait_for_exit_code(self)
         with suppress(ValueError):  # somebody else has taken it for good, so the process is believed to be alive
             super().close()
         if self._pidfd is not None:

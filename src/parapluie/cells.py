@@ -23,8 +23,7 @@ from parapluie import stdlib_private, worker
 from parapluie.backend import Backend, Call, Host, Loss, Stop
 from parapluie.cell_engine import Engine, Job
 from parapluie.cell_watch import Watcher
-from parapluie.errors import exit_reason
-from parapluie.evidence import OomKills, evidence_of
+from parapluie.evidence import OomKills, early_end, evidence_of
 from parapluie.starting import start_lock
 
 _log = logging.getLogger("parapluie")
@@ -223,11 +222,8 @@ class CellBackend(Backend):
         found = evidence_of(exit_code, engine.context.dump, self._oom_kills, ours=bool(why))
         began = None if engine.ready and not engine.refused else False
         if not engine.ready and not self._stopping:
-            self._host.start_failed(
-                f"worker {engine.name} (pid {engine.pid}) {exit_reason(exit_code, oom=found.oom)} before it was ready"
-                + (f": {why}" if why else "")
-                + (f"\n{found.dump}" if found.dump else "")
-            )
+            who = f"worker {engine.name} (pid {engine.pid})"
+            self._host.start_failed(early_end(who, exit_code, found, why))
         loss = Loss(
             began=began,
             exit_code=exit_code,

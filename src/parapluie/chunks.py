@@ -135,7 +135,6 @@ class ChunkPart(Work):
         self.select = select
         self.left = chunk.count if select is None else sum(map(len, select))
         self.answered: list[range] = []
-        self.retried = False
 
     def belongs_to(self, run: object) -> bool:
         return self.chunk.run is run

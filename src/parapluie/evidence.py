@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from parapluie import cgroup, worker
+from parapluie.errors import exit_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +91,12 @@ def evidence_of(exit_code: int | None, dump: DumpFile | None, oom_kills: OomKill
     if dump is None or not _dumps(exit_code):  # what the file holds then was written by what a task forked
         return Evidence()
     return Evidence(dump=last_lines(dump.read()))
+
+
+def early_end(who: str, exit_code: int | None, found: Evidence, why: str = "") -> str:
+    """Say how a worker ended before it was ready."""
+    text = f"{who} {exit_reason(exit_code, oom=found.oom)} before it was ready" + (f": {why}" if why else "")
+    return f"{text}\n{found.dump}" if found.dump else text
 
 
 def _dumps(exit_code: int | None) -> bool:

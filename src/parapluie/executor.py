@@ -195,6 +195,7 @@ class Executor(concurrent.futures.Executor):
         Raises:
             TaskPicklingError: from the iterator, if fn or an item cannot be pickled.
             TimeoutError: from the iterator, if the time is up; what has not begun is cancelled.
+            ExecutorShutdownError: from the iterator, if the executor ended before all of the input was read.
 
         Thread safety: any thread; the iterator belongs to one. Blocking: only the iterator.
         """

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from concurrent.futures import InvalidStateError
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -53,28 +52,23 @@ class LightFuture(concurrent.futures.Future[T]):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def set_result(self, result: T) -> None:
-        with _ended:
-            if not self._has_condition:
-                if self._state is not _PENDING:
-                    raise InvalidStateError(f"{self._state}: {self!r}")
-                self._result = result
-                self._state = _FINISHED
-                self._condition = _ended
-                self._has_condition = True
-                return
-        super().set_result(result)
+        if not self._ended_alone(result, None):
+            super().set_result(result)
 
     def set_exception(self, exception: BaseException | None) -> None:
+        if not self._ended_alone(None, exception):
+            super().set_exception(exception)
+
+    def _ended_alone(self, result: T | None, exception: BaseException | None) -> bool:
+        """End, if nobody has asked for the condition; a future without one is pending, since all else takes it."""
         with _ended:
-            if not self._has_condition:
-                if self._state is not _PENDING:
-                    raise InvalidStateError(f"{self._state}: {self!r}")
-                self._exception = exception
-                self._state = _FINISHED
-                self._condition = _ended
-                self._has_condition = True
-                return
-        super().set_exception(exception)
+            if self._has_condition:
+                return False
+            self._result, self._exception = result, exception
+            self._state = _FINISHED
+            self._condition = _ended
+            self._has_condition = True
+        return True
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")

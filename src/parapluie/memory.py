@@ -65,12 +65,17 @@ class MemoryWatch:
 
 def peak_memory(pid: int) -> int | None:
     """Return the most memory, in bytes, that a living process has had resident (Linux: `VmHWM`); None if unknown."""
+    return bytes_of(pid, b"VmHWM")
+
+
+def bytes_of(pid: int, field: bytes) -> int | None:
+    """Return what Linux says of a living process's memory, in bytes: `VmRSS`, `VmHWM`; None if it does not say."""
     try:
         file = os.open(f"/proc/{pid}/status", os.O_RDONLY)
     except OSError:
         return None
     try:
-        _, found, rest = os.read(file, 4096).partition(b"\nVmHWM:")
+        _, found, rest = os.read(file, 4096).partition(b"\n" + field + b":")
     except OSError:  # it ended meanwhile
         return None
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 
 from parapluie.main_guard import hidden_main
@@ -12,6 +13,9 @@ from parapluie.main_guard import hidden_main
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.process import BaseProcess
+
+_NOTED_SECONDS = 0.5  # within which a thread that took an exit code has noted it
 
 # One process at a time, from its first pipe on: what a fork in another thread inherits would keep pipes open behind
 # our back, and the end of a pipe is how deaths are seen. Re-entrant, so that several steps can be held together.
@@ -30,6 +34,17 @@ if hasattr(os, "register_at_fork"):
 def start_lock() -> threading.RLock:
     """Return the lock that is held while a process is started."""
     return _lock
+
+
+def wait_for_exit_code(process: BaseProcess) -> None:
+    """Wait a moment for the exit code of a process that has ended.
+
+    Each start of a process, in any thread, polls all children, and notes the exit codes that it finds a little later
+    than it takes them.
+    """
+    deadline = time.monotonic() + _NOTED_SECONDS
+    while process.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 @contextmanager

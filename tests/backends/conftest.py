@@ -11,20 +11,17 @@ What a row claims is what its `BackendInfo` says, so a claim that is not kept is
 from __future__ import annotations
 
 import concurrent.futures
-import logging
 import multiprocessing
 import os
-import queue
 import select
 import signal
-import socket
-import threading
 import time
-from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
 from backend_tasks import SECONDS
+from endings import defects, shut_down
+from gates import Gate
 
 from parapluie import Executor, Retry, registry
 from parapluie.backend import Capabilities  # noqa: TC001 - read at run time
@@ -117,7 +114,7 @@ def backend(request):
 def _kept(backend):
     executor = backend.make()
     yield executor
-    _end([executor])
+    shut_down([executor])
 
 
 @pytest.fixture
@@ -137,101 +134,17 @@ def make_executor(backend):
         return executor
 
     yield make
-    _end(made)
-
-
-def _end(executors):
-    """Shut down in bounded time."""
-    threads = [
-        threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
-        for executor in executors
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SECONDS)
-    assert not any(thread.is_alive() for thread in threads), "the executor does not shut down"
+    shut_down(made)
 
 
 @pytest.fixture(autouse=True)
 def no_defect_logged(caplog):
     """Fail a test in which parapluie reports a defect: a second answer, a function that failed in a thread of ours."""
     yield
-    records = caplog.get_records("call")
-    defects = [record for record in records if record.name == "parapluie" and record.levelno >= logging.ERROR]
-    assert [record.getMessage() for record in defects] == []
+    assert defects(caplog) == []
 
 
 # ---- what tests and tasks say to each other ---------------------------------------------------------------------
-
-
-class Visitor(NamedTuple):
-    """A task that has come to the gate."""
-
-    pid: int
-    label: str
-    connection: socket.socket
-
-    def release(self):
-        # By a byte: closing would not do, since a worker that was forked meanwhile holds the connection too.
-        with suppress(OSError):
-            self.connection.sendall(b"!")
-        self.connection.close()
-
-
-class Gate:
-    """Where tasks wait until their test lets them through (`backend_tasks.wait_at`)."""
-
-    def __init__(self):
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self._server.getsockname()[1]
-        self._visitors = queue.SimpleQueue()
-        self._waiting = []
-        self._lock = threading.Lock()
-        self._is_open = False
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        while True:
-            connection, _ = self._server.accept()
-            with connection.makefile() as stream:
-                pid, _, label = stream.readline().rstrip("\n").partition(" ")
-            if pid == "close":
-                connection.close()
-                return
-            visitor = Visitor(int(pid), label, connection)
-            with self._lock:
-                self._waiting.append(visitor)
-                if self._is_open:
-                    visitor.release()
-            self._visitors.put(visitor)
-
-    def arrival(self):
-        """Wait for the next task to come."""
-        return self._visitors.get(timeout=SECONDS)
-
-    def arrivals(self, count):
-        """Wait for several tasks; they hold all of their workers at the same time."""
-        return [self.arrival() for _ in range(count)]
-
-    def nobody(self):
-        """Say that no task has come which was not asked about."""
-        return self._visitors.empty()
-
-    def open(self):
-        """Let everybody through, now and from now on."""
-        with self._lock:
-            self._is_open = True
-            for visitor in self._waiting:
-                visitor.release()
-
-    def close(self):
-        self.open()
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
-            connection.sendall(b"close\n")
-            self._thread.join()
-        self._server.close()
 
 
 @pytest.fixture

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import multiprocessing
 import os
-import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from endings import defects, shut_down
 from fault_tasks import SECONDS
+from gates import Gate
 
 import parapluie
 from parapluie import Executor
@@ -82,89 +81,6 @@ def until(condition, seconds=SECONDS):
 def outcome(future):
     """Return a future's value, or the exception that it ended with, in bounded time."""
     return future.exception(SECONDS) or future.result()
-
-
-# ---- the gate ---------------------------------------------------------------------------------------------------
-
-
-class Visitor(NamedTuple):
-    """A task, or a program, that has come to the gate."""
-
-    pid: int
-    label: str
-    connection: socket.socket
-
-    def release(self):
-        # By a byte: closing would not do, since a worker that was forked meanwhile holds the connection too.
-        with suppress(OSError):
-            self.connection.sendall(b"!")
-
-    def ends(self, seconds=SECONDS):
-        """Wait for the end of its process, which closes the connection; say whether it came."""
-        self.connection.settimeout(seconds)
-        try:
-            return self.connection.recv(1) == b""
-        except TimeoutError:
-            return False
-        except OSError:
-            return True
-
-
-class Gate:
-    """Where tasks wait until their test lets them through (`fault_tasks.wait_at`)."""
-
-    def __init__(self):
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self._server.getsockname()[1]
-        self._visitors = queue.SimpleQueue()
-        self._seen = []
-        self._lock = threading.Lock()
-        self._is_open = False
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        while True:
-            connection, _ = self._server.accept()
-            with connection.makefile() as stream:
-                pid, _, label = stream.readline().rstrip("\n").partition(" ")
-            if pid == "close":
-                connection.close()
-                return
-            visitor = Visitor(int(pid or 0), label, connection)
-            with self._lock:
-                self._seen.append(visitor)
-                if self._is_open:
-                    visitor.release()
-            self._visitors.put(visitor)
-
-    def arrival(self):
-        """Wait for the next one to come."""
-        return self._visitors.get(timeout=SECONDS)
-
-    def arrivals(self, count):
-        """Wait for several; they are there at the same time."""
-        return [self.arrival() for _ in range(count)]
-
-    def nobody(self):
-        """Say that none has come who was not asked about."""
-        return self._visitors.empty()
-
-    def open(self):
-        """Let everybody through, now and from now on."""
-        with self._lock:
-            self._is_open = True
-            for visitor in self._seen:
-                visitor.release()
-
-    def close(self):
-        self.open()
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
-            connection.sendall(b"close\n")
-            self._thread.join()
-        self._server.close()
-        for visitor in self._seen:
-            visitor.connection.close()
 
 
 # ---- programs ---------------------------------------------------------------------------------------------------
@@ -277,16 +193,10 @@ class Faults:
         for program in self._programs:
             program.end()
         self.gate.open()
-        threads = [
-            threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
-            for executor in self._made
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(SECONDS)
-        self.gate.close()
-        assert not any(thread.is_alive() for thread in threads), "the executor does not shut down"
+        try:
+            shut_down(self._made)
+        finally:
+            self.gate.close()
 
 
 @pytest.fixture
@@ -295,9 +205,7 @@ def faults(tmp_path, caplog):
     faults = Faults(tmp_path)
     yield faults
     faults.close()
-    records = caplog.get_records("call")
-    defects = [record for record in records if record.name == "parapluie" and record.levelno >= logging.ERROR]
-    assert [record.getMessage() for record in defects] == []
+    assert defects(caplog) == []
 
 
 # ---- what is left behind ----------------------------------------------------------------------------------------

@@ -36,6 +36,14 @@ def assert_one_traceback(program):
     assert "Process parapluie-" not in program.stderr and "initializer" not in program.stderr
 
 
+def assert_ended(program, faults, running):
+    """What ran was ended, what waited was cancelled, one traceback tells of it, and nothing is left."""
+    assert program.answer() == [["WorkerLostError", "WorkerLostError"], ["cancelled"]]
+    assert all(visitor.ends() for visitor in running) and faults.lines() == []
+    assert_one_traceback(program)
+    assert program.leaves_nothing()
+
+
 @rows("process-quick", "process-forkserver", "process-spawn", "manager-quick")
 @pytest.mark.parametrize("place", PLACES)
 def test_what_runs_ends_well_and_what_waits_is_cancelled(faults, row, place):
@@ -57,10 +65,7 @@ def test_what_outstays_the_grace_period_is_ended(faults, row, place):
     program, running = begin(faults, row, place, ends=False, grace=0.2)
     program.interrupt()
     assert program.wait() == -signal.SIGINT
-    assert program.answer() == [["WorkerLostError", "WorkerLostError"], ["cancelled"]]
-    assert all(visitor.ends() for visitor in running) and faults.lines() == []
-    assert_one_traceback(program)
-    assert program.leaves_nothing()
+    assert_ended(program, faults, running)
 
 
 @every_method
@@ -85,10 +90,7 @@ def test_second_interrupt_kills(faults, row, place, again):
         assert faults.gate.arrival().label == "waiting again"
     program.interrupt()
     assert program.wait() == -signal.SIGINT
-    assert program.answer() == [["WorkerLostError", "WorkerLostError"], ["cancelled"]]
-    assert all(visitor.ends() for visitor in running) and faults.lines() == []
-    assert_one_traceback(program)
-    assert program.leaves_nothing()
+    assert_ended(program, faults, running)
 
 
 @process_only
@@ -97,10 +99,7 @@ def test_interrupt_at_interpreter_exit(faults, row):
     program, running = begin(faults, row, "exit", ends=False, grace=0.2)
     program.interrupt()
     program.wait()
-    assert program.answer() == [["WorkerLostError", "WorkerLostError"], ["cancelled"]]
-    assert all(visitor.ends() for visitor in running) and faults.lines() == []
-    assert_one_traceback(program)
-    assert program.leaves_nothing()
+    assert_ended(program, faults, running)
 
 
 @rows("process-forkserver", "process-spawn")

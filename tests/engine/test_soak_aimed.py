@@ -220,6 +220,24 @@ def _stopped(pid, futures):
     return until(lambda: state_of(pid) == "T" or all(future.done() for future in futures)) and state_of(pid) == "T"
 
 
+def _stop_at(bench, point):
+    """Have the worker stop itself at a line of its loop, with three calls behind; return its pid, all, and whether."""
+    bench.warm()
+    number = bench.number()
+    armed = {number: bench.submit(tasks.arm, bench.door.port, number, point, signal.SIGSTOP)}
+    visitor = bench.door.arrival()
+    with bench.giving_ahead():
+        given = {**armed, **bench.some(3)}
+    visitor.release()
+    return visitor.pid, given, _stopped(visitor.pid, given.values())
+
+
+def _lost_of(futures):
+    """Wait for futures by number; return those whose worker was lost."""
+    outcomes = dict(zip(futures, outcomes_of(futures.values()), strict=True))
+    return {name: futures[name] for name, outcome in outcomes.items() if isinstance(outcome, WorkerLostError)}
+
+
 @pytest.mark.parametrize("end", ["continued", "killed"])
 def test_withdrawal_from_a_worker_stopped_at_any_line_is_exact(bench, end, pytestconfig):
     """What is cancelled never runs, what is not cancelled is answered, wherever the worker was: its lock held, too."""
@@ -227,28 +245,20 @@ def test_withdrawal_from_a_worker_stopped_at_any_line_is_exact(bench, end, pytes
     for point in points(pytestconfig, 4):
         if survived == 2:
             break
-        bench.warm()
-        number = bench.number()
-        armed = {number: bench.submit(tasks.arm, bench.door.port, number, point, signal.SIGSTOP)}
-        visitor = bench.door.arrival()
-        with bench.giving_ahead():
-            given = {**armed, **bench.some(3)}
-        visitor.release()
-        stopped = _stopped(visitor.pid, given.values())
+        pid, given, stopped = _stop_at(bench, point)
         first, second = list(given)[1:3]
         cancelled = {name: given[name] for name in (second, first) if stopped and given[name].cancel()}
         withdrawn += len(cancelled)
         if stopped and end == "killed":
-            kill(visitor.pid)
+            kill(pid)
         elif stopped:
-            os.kill(visitor.pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
         survived += not stopped
         rest = {name: future for name, future in given.items() if name not in cancelled}
-        outcomes = dict(zip(rest, outcomes_of(rest.values()), strict=True))
-        lost = {name: rest[name] for name, outcome in outcomes.items() if isinstance(outcome, WorkerLostError)}
+        lost = _lost_of(rest)
         assert len(lost) <= (end == "killed" and stopped), f"point {point}: {list(lost)} are lost"
         bench.check({name: future for name, future in rest.items() if name not in lost}, lost, cancelled)
-        kill(visitor.pid)  # it still counts lines
+        kill(pid)  # it still counts lines
     assert withdrawn > 20
 
 
@@ -258,31 +268,23 @@ def test_ending_a_worker_stopped_at_any_line_is_exact(bench, pytestconfig):
     for point in points(pytestconfig, 5):
         if survived == 2:
             break
-        bench.warm()
-        number = bench.number()
-        armed = {number: bench.submit(tasks.arm, bench.door.port, number, point, signal.SIGSTOP)}
-        visitor = bench.door.arrival()
-        with bench.giving_ahead():
-            given = {**armed, **bench.some(3)}
-        visitor.release()
-        stopped = _stopped(visitor.pid, given.values())
+        pid, given, stopped = _stop_at(bench, point)
         first = list(given)[1]
         before = bench.journal.attempts()[first]
         cancelled = stopped and given[first].cancel(running=True)
         ended += cancelled
-        killed = stopped and state_of(visitor.pid) != "T"
+        killed = stopped and state_of(pid) != "T"
         survived += not stopped
         if stopped:
-            kill(visitor.pid)
+            kill(pid)
         rest = {name: future for name, future in given.items() if name != first or not cancelled}
-        outcomes = dict(zip(rest, outcomes_of(rest.values()), strict=True))
-        lost = {name: rest[name] for name, outcome in outcomes.items() if isinstance(outcome, WorkerLostError)}
+        lost = _lost_of(rest)
         assert len(lost) <= (stopped and not killed), f"point {point}: {list(lost)} are lost"
         bench.check({name: future for name, future in rest.items() if name not in lost}, lost)
         if cancelled:
             assert given[first].cancelled()
             assert bench.journal.attempts()[first] == before, f"point {point}: it has run after it was ended"
-        kill(visitor.pid)
+        kill(pid)
     assert ended > 10
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from parapluie.memory import bytes_of, peak_memory
+
 MB = 1_000_000
-_STATUS = "/proc/{}/status"
 
 
 def resident(pid: int) -> int | None:
     """Return how many bytes of a process are in memory, or None if that cannot be said."""
-    found = _from_proc(pid, "VmRSS")
+    found = bytes_of(pid, b"VmRSS")
     if found is None:
         with suppress(Exception):  # not installed, or the process has just ended
             import psutil
@@ -48,7 +50,7 @@ def limit_address_space(size: int) -> None:
 
 
 def _peak() -> int | None:
-    found = _from_proc("self", "VmHWM")
+    found = peak_memory(os.getpid())
     if found is not None:
         return found
     with suppress(ImportError):
@@ -60,16 +62,4 @@ def _peak() -> int | None:
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
-    return None
-
-
-def _from_proc(process: int | str, field: str) -> int | None:
-    try:
-        text = Path(_STATUS.format(process)).read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return int(value.split()[0]) * 1024
     return None

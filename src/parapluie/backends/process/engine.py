@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import selectors
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,9 +23,8 @@ from time import monotonic
 
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.handle import Handle
-from parapluie.backends.process.poller import READ, WRITE, Poller
 from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
-from parapluie.evidence import OomKills, evidence_of
+from parapluie.evidence import OomKills, early_end, evidence_of
 from parapluie.memory import MemoryWatch
 from parapluie.starting import start_lock
 
@@ -35,7 +35,7 @@ _LONG_SECONDS = 0.01  # unless calls take so long that the time between two of t
 _IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
 _QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after
 _LOOK_SECONDS = 0.02  # for which a quiet worker's lock is waited for
-_LONGEST_PAUSE = 30.0  # between two looks at a worker that was stopped where it holds its lock
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # between two looks at a worker that was stopped where it holds its lock
 _START_AGAIN_SECONDS = 0.1
 
 
@@ -60,20 +60,19 @@ class ProcessBackend(Backend):
         self._start_again = 0.0  # when to try again after a start failed; 0: not
         self._start_error: Exception | None = None
         self._oom_kills = OomKills()
-        self._watched: dict[int, Handle] = {}  # by the descriptors of its wire and of its sentinel; the collector's
         self._awake = False  # the collector has something to see to beside what is readable
         self._ended = False
         with ExitStack() as undo:
             self._memory = MemoryWatch(self._note_memory)
             undo.callback(self._memory.stop)
-            self._poller = Poller()
-            undo.callback(self._poller.close)
+            self._selector = selectors.DefaultSelector()  # the collector's, as all that is registered with it
+            undo.callback(self._selector.close)
             self._wake_read, self._wake_write = os.pipe()
             undo.callback(os.close, self._wake_read)
             undo.callback(os.close, self._wake_write)
             os.set_blocking(self._wake_read, False)
             os.set_blocking(self._wake_write, False)
-            self._poller.watch(self._wake_read, READ)
+            self._selector.register(self._wake_read, selectors.EVENT_READ, None)
             self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
             self._collector.start()
             undo.pop_all()
@@ -239,18 +238,17 @@ class ProcessBackend(Backend):
 
     def _collect_once(self) -> None:
         dead: list[Handle] = []
-        for fd, events in self._poller.wait(self._timeout()):
-            handle = self._watched.get(fd)
+        for key, events in self._selector.select(self._timeout()):
+            handle = key.data
             if handle is None:
-                if fd == self._wake_read:
-                    self._drain_wakeups()
-            elif fd == handle.sentinel:
+                self._drain_wakeups()
+            elif key.fd == handle.sentinel:
                 dead.append(handle)
             else:
-                if events & WRITE:
+                if events & selectors.EVENT_WRITE:
                     self._flush(handle)
-                if events & READ and self._receive(handle):
-                    self._poller.watch(fd, 0)  # closed by the worker: its sentinel says the rest
+                if events & selectors.EVENT_READ and self._receive(handle):
+                    self._selector.unregister(key.fd)  # closed by the worker: its sentinel says the rest
                     handle.retiring = True
         for handle in dead:
             self._bury(handle)
@@ -320,7 +318,7 @@ class ProcessBackend(Backend):
                 self._telling = [number for number, _, _ in answers]
                 handle.heard = monotonic()
                 handle.stuck = False
-                handle.behind = bool(handle.calls) and handle.has_more()
+                handle.behind = handle.has_more()
         for call_id, payload, buffers in answers:
             self._host.replied(call_id, payload, buffers)
         self._telling = []
@@ -349,10 +347,7 @@ class ProcessBackend(Backend):
             self._unwatch(handle)
             handle.close()
         if early:
-            from parapluie.errors import exit_reason
-
-            ended = f"a worker {exit_reason(exit_code, oom=found.oom)} before it was ready"
-            self._host.start_failed(why or (f"{ended}\n{found.dump}" if found.dump else ended))
+            self._host.start_failed(why or early_end("a worker", exit_code, found))
         for call, loss in losses:
             if loss.began or self._returning.pop(call.id, None) is not None:
                 self._host.lost(call.id, loss)
@@ -366,8 +361,7 @@ class ProcessBackend(Backend):
         with self._lock:
             for handle in self._to_watch:
                 for fd in (handle.wire.fd, handle.sentinel):
-                    self._watched[fd] = handle
-                    self._poller.watch(fd, READ)
+                    self._selector.register(fd, selectors.EVENT_READ, handle)
             self._to_watch.clear()
             for handle in list(self._to_flush):
                 self._flush(handle)
@@ -396,10 +390,10 @@ class ProcessBackend(Backend):
         if handle.ready:
             replies = handle.sealed_replies(_LOOK_SECONDS)
             if replies is None:  # stopped just where it holds its lock: to ask takes time that others need
+                handle.pause = min(2 * handle.pause or _FIRST_PAUSE, _LONGEST_PAUSE)
                 handle.heard = now + handle.pause
-                handle.pause = min(2 * handle.pause, _LONGEST_PAUSE)
                 return
-            handle.pause = 1.0
+            handle.pause = 0.0
             self._take_page(handle, replies)
         with self._lock:
             handle.heard = now
@@ -465,15 +459,16 @@ class ProcessBackend(Backend):
         with self._lock:
             done = handle.wire.flush()
             self._to_flush.discard(handle)
-            if handle.wire.fd in self._watched:
-                self._poller.watch(handle.wire.fd, READ if done else READ | WRITE)
+            wanted = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
+            if handle.wire.fd in self._selector.get_map():
+                self._selector.modify(handle.wire.fd, wanted, handle)
             elif not done:
                 self._to_flush.add(handle)
 
     def _unwatch(self, handle: Handle) -> None:
         for fd in (handle.wire.fd, handle.sentinel):
-            if self._watched.pop(fd, None) is not None:
-                self._poller.watch(fd, 0)
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -522,7 +517,7 @@ class ProcessBackend(Backend):
         if threading.current_thread() is not self._collector:
             self._collector.join()
         self._memory.stop()
-        self._poller.close()
+        self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 

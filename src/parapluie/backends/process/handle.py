@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import suppress
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from parapluie.backend import Begun, Call, Loss
@@ -13,7 +12,7 @@ from parapluie.backends.process import loop
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
 from parapluie.dumps import DumpFile
 from parapluie.memory import peak_memory
-from parapluie.starting import start_lock, starting
+from parapluie.starting import start_lock, starting, wait_for_exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from parapluie.evidence import Evidence
 
-_log = logging.getLogger("parapluie")
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
 
 
@@ -71,7 +69,7 @@ class Handle:
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.killed = ""
         self.peak_memory: int | None = None
-        self.pause = 1.0  # until it is asked again, should it not answer
+        self.pause = 0.0  # seconds between looks while it cannot be asked
 
     @property
     def name(self) -> str:
@@ -187,9 +185,7 @@ class Handle:
         """
         with start_lock():
             self.process.join()
-        deadline = monotonic() + _LOCK_SECONDS
-        while self.process.exitcode is None and monotonic() < deadline:
-            sleep(0.001)
+        wait_for_exit_code(self.process)
 
     def close(self) -> None:
         """Let go of a worker that has ended."""

@@ -129,8 +129,6 @@ class _Loop:
         """Before items of a chunk: seal what is done, then mark."""
         if self._segments:
             self._keep(PART)
-            if perf_counter() - self._kept_since >= _FLUSH_SECONDS:
-                self.flush()
         self._begin(item, stop)
 
     def _emit(self, segment: bytes, buffers: Sequence[Any]) -> None:
