@@ -313,6 +313,18 @@ class Dispatcher:
         if complete:
             self._in_flight.pop(call_id, None)
 
+    def replied_here(self, call_id: int, payload: bytes | memoryview) -> bool:
+        work = self._in_flight.get(call_id)
+        return work is not None and work.replied_here(payload)
+
+    def settled(self, call_id: int) -> None:
+        self._in_flight.pop(call_id, None)
+
+    def attend(self, work: Work) -> None:
+        """Take the answer to work in this thread, which is about to wait for it, if it comes within a moment."""
+        if work.sent:
+            self.engine.attend(work.call_id)
+
     def answered_here(self, call_id: int, work: Any, outcome: Any) -> None:
         """Take the outcome of a task that ran in a thread of this process."""
         if self._in_flight.pop(call_id, None) is not None:

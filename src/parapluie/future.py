@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from parapluie.work import Task
 
 T = TypeVar("T")
+_MOMENT = 0.001  # who waits less than this gets no help
 
 
 class Future(LightFuture[T]):
@@ -43,6 +44,19 @@ class Future(LightFuture[T]):
     def ran_in(self, worker: tuple[str, int] | str) -> None:
         """Note who ran the last attempt: backend and process id, or the name of a thread; called by the task alone."""
         self._worker = worker
+
+    def result(self, timeout: float | None = None) -> T:
+        self._attend(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._attend(timeout)
+        return super().exception(timeout)
+
+    def _attend(self, timeout: float | None) -> None:
+        task = self._task
+        if task is not None and (timeout is None or timeout >= _MOMENT):
+            task.dispatcher.attend(task)
 
     def running(self) -> bool:
         """Say whether a worker has begun the task and not ended it yet."""

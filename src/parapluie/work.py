@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import pickle
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -67,6 +68,11 @@ class Work:
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
         """Take a reply; True once every item of the call is answered."""
         raise NotImplementedError
+
+    def replied_here(self, payload: bytes | memoryview) -> bool:
+        """Take a reply in the thread that waits for it, if it is of the simplest kind. See `Host.replied_here`."""
+        del payload
+        return False
 
     def lost(self, loss: Loss) -> None:
         """Take the news that the call's unanswered items get no reply."""
@@ -168,6 +174,22 @@ class Task(Work):
             self.dispatcher.refused(self, memoryview(payload)[_BODY:])
         else:
             self.settle(open_failure(kind, memoryview(payload)[_BODY:], self.task_id))
+        return True
+
+    def replied_here(self, payload: bytes | memoryview) -> bool:
+        pid, _, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
+        if kind != worker.VALUE:
+            return False
+        try:
+            value = pickle.loads(memoryview(payload)[_BODY:])
+        except Exception:  # noqa: BLE001 - `replied` tells of it
+            return False
+        self.future.ran_in((self.dispatcher.backend, pid))
+        if not self.future.end_alone(value):
+            return False
+        self._let_go()
+        self.future.belongs_to(None)
+        self.dispatcher.finished(self)
         return True
 
     def settle(self, outcome: Any) -> None:

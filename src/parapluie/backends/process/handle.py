@@ -35,6 +35,8 @@ class Handle:
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
         told: it was sent the sentinel. killed: by us, and why.
+        watched: the collector watches its pipe, but for what a caller attends. receiving: the collector reads from it.
+        attendant: stands for the caller who waits at its pipe, if one does.
         dump: where its fault handler writes. peak_memory: in bytes, as it was last seen.
     """
 
@@ -67,6 +69,8 @@ class Handle:
         self.given = self.last = 0
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
+        self.watched = self.receiving = False
+        self.attendant: object = None
         self.killed = ""
         self.peak_memory: int | None = None
         self.pause = 0.0  # seconds between looks while it cannot be asked
@@ -95,6 +99,22 @@ class Handle:
         """Say whether there may be sealed replies, or calls that have not begun, behind what the worker runs."""
         calls = self.calls
         return len(calls) > 1 or (bool(calls) and next(iter(calls.values())).items > 1)
+
+    def answered(self) -> None:
+        """Note that it has answered."""
+        self.heard = monotonic()
+        self.stuck = False
+        self.behind = self.has_more()
+
+    @property
+    def attendable(self) -> bool:
+        """Say whether a caller may wait at its pipe: for the answer to its only call, with nothing else in the way."""
+        return (
+            len(self.calls) == 1
+            and self.ready
+            and self.watched
+            and not (self.receiving or self.retiring or self.wire.torn or self.wire.unsent or self.wire.in_a_frame)
+        )
 
     def busy_for(self, now: float) -> float | None:
         """Return for how many seconds the worker has been at the call that it runs; None if it runs none."""

@@ -12,9 +12,12 @@ A frame is a type, a length and a body. The sentinel is a type of its own, so no
 from __future__ import annotations
 
 import os
+import select
+import socket
 import struct
 from collections import deque
 from multiprocessing.heap import BufferWrapper
+from time import perf_counter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +122,11 @@ class Frames:
         self._size = 0
         self._needed = FRAME.size
 
+    @property
+    def partial(self) -> bool:
+        """Say whether there is a part of a frame."""
+        return bool(self._parts)
+
     def add(self, data: bytes) -> list[tuple[int, memoryview]]:
         """Take what was read; return the frames that are complete, as type and body."""
         if not self._parts and len(data) >= FRAME.size:
@@ -162,6 +170,9 @@ class Wire:
         os.set_blocking(self.fd, False)
         self._frames = Frames()
         self._unsent: deque[memoryview] = deque()
+        self._poll = select.poll()  # of who attends
+        self._poll.register(self.fd, select.POLLIN)
+        self._socket = socket.socket(fileno=self.fd)
         self.torn = False  # a write was interrupted: what the worker got of the frame is not known
 
     def send(self, pieces: Iterable[Any]) -> bool:
@@ -218,8 +229,37 @@ class Wire:
             if len(data) < READ_SIZE:
                 return frames, False
 
+    def arrives(self, seconds: float) -> bool:
+        """Look again and again for something to read; False if nothing comes in time."""
+        poll = self._poll.poll
+        if poll(0):
+            return True
+        end = perf_counter() + seconds
+        while perf_counter() < end:
+            os.sched_yield()  # the worker may be waiting for this processor
+            if poll(0):
+                return True
+        return False
+
+    def peek(self) -> bytes:
+        """Return what is there to be read, and leave it there."""
+        try:
+            return self._socket.recv(READ_SIZE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return b""
+
+    def skip(self, size: int) -> None:
+        """Take out what `peek` has shown."""
+        os.read(self.fd, size)
+
+    @property
+    def in_a_frame(self) -> bool:
+        """Say whether a part of a frame has been read."""
+        return self._frames.partial
+
     def close(self) -> None:
         """Close the parent's end: the worker's read ends."""
+        self._socket.detach()
         self._connection.close()
 
 
