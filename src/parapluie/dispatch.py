@@ -22,16 +22,17 @@ import logging
 import multiprocessing.util  # noqa: F401 - see the end of this file
 import os
 import pickle
+import sys
 import threading
 import time
 from collections import deque
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import stdlib_private, worker
 from parapluie.backend import Backend, Begun, Buffers, Call, Loss, Stop
-from parapluie.errors import BackendBrokenError, ExecutorShutdownError, WorkerInitError
+from parapluie.errors import ExecutorShutdownError
 from parapluie.policies.clock import Clock
-from parapluie.policies.timeout import Timeouts
 from parapluie.replies import open_error
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
 
     from parapluie.mapping import MapRun
     from parapluie.policies.shutdown import Shutdown
+    from parapluie.policies.timeout import Timeouts
     from parapluie.settings import Settings
     from parapluie.sharing.state import Shared
     from parapluie.work import Work
 
 _log = logging.getLogger("parapluie")
+_SETTLED_SECONDS = 0.1
 _START_TRIES = 3  # failed starts of workers in a row, until the executor is broken
 _live: set[Dispatcher] = set()  # until they are closed; keeps them alive when their executors are collected
 
@@ -105,19 +108,20 @@ class Dispatcher:
         self._in_caller = settings.capabilities.runs_in_caller
         self._owner = os.getpid()
         self.clock = None if self._in_caller else Clock(f"parapluie-{self.backend}-clock")
-        self._timeouts: Timeouts | None = None
-        if self.clock is not None:
-            self._timeouts = Timeouts(
-                self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
-            )
+        self._timeouts: Timeouts | None = None  # made when the first task has a limit
         self._shared: Shared | None = None  # guarded by _counting while it is made
         _live.add(self)
 
     def start(self, bootstrap: bytes) -> None:
         """Start the backend. Whatever it raises passes; the dispatcher is closed then."""
         self.bootstrap = bootstrap
+        _register_exit()
         self.engine.start(self)
         self._started = True
+        if self.clock is not None:
+            # What failures need is imported once the first results are there, or would be, and not with the first
+            # failure: there may be no descriptors left for it then.
+            self.clock.at(time.monotonic() + _SETTLED_SECONDS, import_module, "parapluie.pool_errors")
 
     # ---- submitting -------------------------------------------------------------------------------------------
 
@@ -192,12 +196,23 @@ class Dispatcher:
             raise
         for work in works[:taken]:
             work.sent = True
-            if work.options.task_timeout is not None and self._timeouts is not None:
-                self._timeouts.watch(work.call_id, work.options.task_timeout)
+            if work.options.task_timeout is not None:
+                self._watch(work.call_id, work.options.task_timeout)
         if taken < len(works):
             self._full_at = rooms
             for work in reversed(works[taken:]):
                 self._put_back(work)
+
+    def _watch(self, call_id: int, limit: float) -> None:
+        if self._timeouts is None:
+            if self.clock is None:
+                return  # it runs in the caller: nobody can end it
+            from parapluie.policies.timeout import Timeouts
+
+            self._timeouts = Timeouts(
+                self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
+            )
+        self._timeouts.watch(call_id, limit)
 
     def _put_back(self, work: Work) -> None:
         self._in_flight.pop(work.call_id, None)
@@ -309,7 +324,7 @@ class Dispatcher:
             complete = work.replied(payload, buffers)
         except Exception as error:  # noqa: BLE001 - a reply that is not ours must not end the backend's thread
             complete = True
-            work.failed(BackendBrokenError(f"unreadable reply to call {call_id}: {error!r}", backend=self.backend))
+            work.failed(self._broke(f"unreadable reply to call {call_id}: {error!r}"))
         if complete:
             self._in_flight.pop(call_id, None)
 
@@ -355,6 +370,8 @@ class Dispatcher:
             self._broken_start(why, cause, tries)
 
     def _broken_start(self, why: str, cause: BaseException | None, tries: int) -> None:
+        from parapluie.pool_errors import WorkerInitError
+
         error = WorkerInitError(self.backend, why, tries=tries)
         error.__cause__ = cause
         self.broken(error)
@@ -379,11 +396,10 @@ class Dispatcher:
         return True
 
     def broken(self, error: BaseException) -> None:
+        from parapluie.pool_errors import BackendBrokenError, WorkerInitError
+
         if not isinstance(error, BackendBrokenError | WorkerInitError):
-            cause, error = (
-                error,
-                BackendBrokenError(f"backend {self.backend!r} broke: {worker.describe(error)}", backend=self.backend),
-            )
+            cause, error = error, self._broke(f"backend {self.backend!r} broke: {worker.describe(error)}")
             error.__cause__ = cause
         if self.error is None:
             self.error = error
@@ -393,6 +409,11 @@ class Dispatcher:
             self._queued.pop(work.id, None)
             work.failed(self.error)
         self._request_stop(Stop(self.shutdown.grace, kill=True))
+
+    def _broke(self, what: str) -> BaseException:
+        from parapluie.pool_errors import BackendBrokenError
+
+        return BackendBrokenError(what, backend=self.backend)
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -494,10 +515,10 @@ class Dispatcher:
                 self.engine.stop(stop)
         except Exception as error:  # noqa: BLE001 - whatever it raises, what is pending must end now
             _log.exception("parapluie: backend %r failed to stop", self.backend)
-            self.error = self.error or BackendBrokenError(f"could not stop: {error!r}", backend=self.backend)
+            self.error = self.error or self._broke(f"could not stop: {error!r}")
         for work in list(self._open.values()):
             self._queued.pop(work.id, None)
-            work.failed(self.error or BackendBrokenError("stopped before the task could run", backend=self.backend))
+            work.failed(self.error or self._broke("stopped before the task could run"))
         if self._shared is not None:
             self._shared.close()
         _live.discard(self)
@@ -540,8 +561,17 @@ def _close_all() -> None:
         dispatcher.close(wait=True)
 
 
-# The engines that we drive, and multiprocessing, have exit handlers of their own, which run last in, first out: ours,
-# which lets work end in order, has to be registered after theirs. The first is for concurrent.futures, which closes
-# its executors before other exit handlers run.
-stdlib_private.before_threads_end(_close_all)
-atexit.register(_close_all)
+def _register_exit() -> None:
+    """Have what is open closed at exit, before concurrent.futures closes the executors that an engine may consist of.
+
+    It does so before other exit handlers run. All of them run last in, first out; so ours is registered again when
+    that module is there by now, and was not the last time.
+    """
+    there = "concurrent.futures.process" in sys.modules
+    if there not in _registered:
+        _registered.add(there)
+        stdlib_private.before_threads_end(_close_all)
+
+
+_registered: set[bool] = set()  # whether that module was there
+atexit.register(_close_all)  # after that of multiprocessing.util, for the same reason

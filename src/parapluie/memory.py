@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
