@@ -27,16 +27,18 @@ import threading
 import time
 from collections import deque
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import stdlib_private, worker
 from parapluie.backend import Backend, Begun, Buffers, Call, Loss, Stop
 from parapluie.errors import ExecutorShutdownError
 from parapluie.policies.clock import Clock
+from parapluie.records import NamedTuple
 from parapluie.replies import open_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
+    from typing import Any
 
     from parapluie.mapping import MapRun
     from parapluie.policies.shutdown import Shutdown

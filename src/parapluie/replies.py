@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from parapluie import worker
 from parapluie.errors import RemoteError, RemoteTraceback, ResultPicklingError
+from parapluie.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 TaskId = int | str | None
 

@@ -6,16 +6,18 @@ import math
 import multiprocessing
 import sys
 from multiprocessing.context import BaseContext
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import builtin
 from parapluie.backend import Backend, BackendInfo, Capabilities, NoOptions
 from parapluie.builtin import SERIALIZERS
 from parapluie.errors import CapabilityError, ConfigError, PluginError
+from parapluie.records import NamedTuple
 from parapluie.worker import describe
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 MOST_WORKERS = 100_000
 LONGEST = 4_000_000.0  # seconds, 46 days: what the locks of every platform can wait for
@@ -152,7 +154,7 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
 
 def _is_number(value: object, kind: str) -> bool:
     """Tell whether a value is a number of a kind, "Integral" or "Real"; those of numpy are, too."""
-    if isinstance(value, int):
+    if isinstance(value, int) or (isinstance(value, float) and kind == "Real"):
         return True
     import numbers
 
