@@ -55,11 +55,13 @@ def start_helpers(method: str) -> None:
     if os.name != "posix" or method == "fork":
         return
     with _lock:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # already now, since importing the other takes a while
         if method == "forkserver":
-            from multiprocessing.forkserver import ensure_running
-        else:
-            from multiprocessing.resource_tracker import ensure_running
-        ensure_running()
+            from multiprocessing import forkserver
+
+            forkserver.ensure_running()
 
 
 @contextmanager
