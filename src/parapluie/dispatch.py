@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from importlib import import_module
 
 from parapluie import stdlib_private, worker
@@ -106,6 +107,7 @@ class Dispatcher:
         self._counting = threading.Lock()  # guards _counts, but for "submitted"; held for one addition
         self._stop_once = threading.Lock()  # taken, for ever, by who stops the engine
         self._started = False
+        self._kept: list[int] = []  # see `prepare_for_failure`
         self._closed = threading.Event()
         self._in_caller = settings.capabilities.runs_in_caller
         self._owner = os.getpid()
@@ -118,12 +120,25 @@ class Dispatcher:
         """Start the backend. Whatever it raises passes; the dispatcher is closed then."""
         self.bootstrap = bootstrap
         _register_exit()
+        if "parapluie.pool_errors" not in sys.modules:
+            self._kept.append(os.open(os.devnull, os.O_RDONLY))
+            if self.clock is not None:
+                self.clock.at(time.monotonic() + _SETTLED_SECONDS, self.prepare_for_failure)
         self.engine.start(self)
         self._started = True
-        if self.clock is not None:
-            # What failures need is imported once the first results are there, or would be, and not with the first
-            # failure: there may be no descriptors left for it then.
-            self.clock.at(time.monotonic() + _SETTLED_SECONDS, import_module, "parapluie.pool_errors")
+
+    def prepare_for_failure(self) -> None:
+        """Import pool_errors.py, for which a descriptor was kept: a failure may be that there are none left.
+
+        It takes a fifth of the time until a small program has its first result. So it comes after that, or with the
+        first failure, whichever is sooner.
+        """
+        self._let_go_of_kept()
+        import_module("parapluie.pool_errors")
+
+    def _let_go_of_kept(self) -> None:
+        with suppress(IndexError):  # another thread may be at it
+            os.close(self._kept.pop())
 
     # ---- submitting -------------------------------------------------------------------------------------------
 
@@ -372,6 +387,7 @@ class Dispatcher:
             self._broken_start(why, cause, tries)
 
     def _broken_start(self, why: str, cause: BaseException | None, tries: int) -> None:
+        self.prepare_for_failure()
         from parapluie.pool_errors import WorkerInitError
 
         error = WorkerInitError(self.backend, why, tries=tries)
@@ -398,6 +414,7 @@ class Dispatcher:
         return True
 
     def broken(self, error: BaseException) -> None:
+        self.prepare_for_failure()
         from parapluie.pool_errors import BackendBrokenError, WorkerInitError
 
         if not isinstance(error, BackendBrokenError | WorkerInitError):
@@ -413,6 +430,7 @@ class Dispatcher:
         self._request_stop(Stop(self.shutdown.grace, kill=True))
 
     def _broke(self, what: str) -> BaseException:
+        self.prepare_for_failure()
         from parapluie.pool_errors import BackendBrokenError
 
         return BackendBrokenError(what, backend=self.backend)
@@ -523,6 +541,7 @@ class Dispatcher:
             work.failed(self.error or self._broke("stopped before the task could run"))
         if self._shared is not None:
             self._shared.close()
+        self._let_go_of_kept()
         _live.discard(self)
         self._closed.set()
         if self.clock is not None:

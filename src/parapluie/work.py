@@ -90,6 +90,7 @@ class Work:
         """Make the error that a lost call, or an item of it, ends with."""
         if self.overrun is not None and loss.culprit:
             return TaskTimeoutError(task_id, limit=self.overrun[1], attempt=attempt, backend=self.dispatcher.backend)
+        self.dispatcher.prepare_for_failure()
         from parapluie.pool_errors import WorkerLostError
 
         return WorkerLostError(
