@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import os
 import weakref
 from contextlib import suppress
 
@@ -32,14 +33,14 @@ if TYPE_CHECKING:
     from parapluie.backend import BackendInfo
     from parapluie.dispatch import Dispatcher, Stats
     from parapluie.future import Future
+    from parapluie.policies.retry import Retry
     from parapluie.policies.shutdown import Shutdown
     from parapluie.settings import Settings
+    from parapluie.sharing.state import Shared
     from parapluie.work import Task
 
     P = ParamSpec("P")
     T = TypeVar("T")
-    from parapluie.policies.retry import Retry
-    from parapluie.sharing.state import Shared
 
 _KEEP: Any = object()  # the default of `with_options`: as it is
 _ON_ERROR = ("raise", "collect", "skip")
@@ -125,7 +126,7 @@ class Executor(concurrent.futures.Executor):
         self._call_options = _call_options(settings.task_timeout)
         self._name: str | None = None
         self._shared: Shared | None = None
-        self._task = Task
+        self._task = Task  # what `submit` makes: found here, since it was imported here
         engine = backend if isinstance(backend, Backend) else _load(settings.info)(settings.options)
         self._dispatcher = Dispatcher(settings, engine, shutdown or Shutdown())
         self._pickle_check = settings.pickle_check
@@ -392,7 +393,6 @@ def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], obje
             inherited = parts
     if settings.initializer is None and settings.serializer == "auto":
         return b""
-    import os
     import pickle
 
     # The number tells executors apart that share a worker's process and have the same initializer.
