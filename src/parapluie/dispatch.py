@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from parapluie.work import Work
 
 _log = logging.getLogger("parapluie")
-_SETTLED_SECONDS = 0.1
+_SETTLED_SECONDS = 0.5  # after which what only failures need is imported
 _START_TRIES = 3  # failed starts of workers in a row, until the executor is broken
 _live: set[Dispatcher] = set()  # until they are closed; keeps them alive when their executors are collected
 
