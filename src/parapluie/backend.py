@@ -16,14 +16,18 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from parapluie import worker as _worker
+from parapluie.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
+    from typing import Any, ClassVar, Protocol
+else:
+    Protocol = object  # importing typing takes two milliseconds
 
-Buffers = Sequence[Any]  # what pickle protocol 5 keeps out of band: PickleBuffer, bytes or memoryview
+Buffers = Sequence["Any"]  # what pickle protocol 5 keeps out of band: PickleBuffer, bytes or memoryview
 
 
 class CallOptions(NamedTuple):

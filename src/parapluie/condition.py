@@ -11,7 +11,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _RLock: Any = type(threading.RLock())
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
-
 from parapluie.light_future import LightFuture
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from parapluie.work import Task
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
 _MOMENT = 0.001  # who waits less than this gets no help
 
 
-class Future(LightFuture[T]):
+class Future(LightFuture["T"]):
     """A `concurrent.futures.Future` that knows its task.
 
     The base state stays pending until the task's answer; `running()` reads the mark that the worker makes when it

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from typing import Any, TypeVar
 
 from parapluie.condition import Condition
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
 _PENDING = concurrent.futures._base.PENDING  # noqa: SLF001
 _FINISHED = concurrent.futures._base.FINISHED  # noqa: SLF001
 
@@ -43,7 +47,7 @@ class _Settled:
 _settled: Any = _Settled()
 
 
-class LightFuture(concurrent.futures.Future[T]):
+class LightFuture(concurrent.futures.Future["T"]):
     """A `concurrent.futures.Future` that costs less; it behaves the same."""
 
     # On the class until somebody asks for the condition, or the future ends.

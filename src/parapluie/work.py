@@ -9,15 +9,17 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from parapluie import worker
 from parapluie.backend import NO_OPTIONS, Begun, Call, CallOptions, Loss
-from parapluie.errors import TaskTimeoutError, WorkerLostError
+from parapluie.errors import TaskTimeoutError
 from parapluie.future import Future
 from parapluie.replies import Failure, annotate, open_failure, open_value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from parapluie.dispatch import Dispatcher
     from parapluie.policies.retry import Attempts, Retry
 
@@ -94,6 +96,9 @@ class Work:
         """Make the error that a lost call, or an item of it, ends with."""
         if self.overrun is not None and loss.culprit:
             return TaskTimeoutError(task_id, limit=self.overrun[1], attempt=attempt, backend=self.dispatcher.backend)
+        self.dispatcher.prepare_for_failure()
+        from parapluie.pool_errors import WorkerLostError
+
         return WorkerLostError(
             task_id,
             attempt=attempt,

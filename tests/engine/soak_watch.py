@@ -13,13 +13,14 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from multiprocessing.heap import BufferWrapper
 from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import NamedTuple
 
 import soak_tasks as tasks
 from soak_tasks import SECONDS
+
+from parapluie.backends.process.shared import SharedBytes, SharedLock
 
 
 def living(executor):
@@ -175,14 +176,14 @@ class Leftovers:
         for path in Path("/proc/self/fd").iterdir():
             with suppress(FileNotFoundError):
                 target = str(path.readlink())
-                if "/pym-" not in target:  # of multiprocessing's heap, which keeps its files: its blocks are counted
-                    found.add(f"descriptor {path.name} ({target})")
+                found.add(f"descriptor {path.name} ({target})")
         return found
 
     @staticmethod
     def _count():
         """Count semaphores and blocks of shared memory."""
-        return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, SemLock | BufferWrapper))
+        counted = SemLock | SharedLock | SharedBytes
+        return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, counted))
 
     def check(self, pids=()):
         """Return what is left, in words."""

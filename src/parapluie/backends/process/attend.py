@@ -15,10 +15,10 @@ something else, or a second Ctrl-C came in a `finally`) is relieved by the colle
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
 
 from parapluie.backends.process.wire import REPLY, read_reply, split_frames
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable

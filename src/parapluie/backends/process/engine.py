@@ -249,6 +249,7 @@ class ProcessBackend(Backend):
             return  # full: it is awake already; closed: there is nobody to wake
 
     def _collect(self) -> None:
+        self._memory.start()  # in here, since to start a thread may take milliseconds where all CPUs are busy
         try:
             while not self._ended:
                 self._collect_once()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from socket import socketpair
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from parapluie.backend import Begun, Call, Loss
 from parapluie.backends.process import loop
@@ -14,9 +14,11 @@ from parapluie.dumps import DumpFile
 from parapluie.memory import peak_memory
 from parapluie.starting import start_lock, starting, wait_for_exit_code
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.context import BaseContext
+    from typing import Any
 
     from parapluie.evidence import Evidence
 
@@ -42,25 +44,28 @@ class Handle:
 
     def __init__(self, number: int, context: BaseContext, bootstrap: bytes, others: Sequence[int]) -> None:
         self.number = number
-        self.page = Page(context.Lock())
-        ours, theirs = context.Pipe(duplex=True)
-        self.dump = DumpFile()
-        forked = context.get_start_method() == "fork"
-        self.process: Any = context.Process(  # type: ignore[attr-defined]
-            target=loop.main,
-            args=(theirs, self.page, bootstrap, (*others, ours.fileno()) if forked else (), self.dump),
-            name=f"parapluie-process-{number}",
-        )
-        try:
-            with starting(context.get_start_method()):
-                _ask_for_descriptors(ours.fileno())
-                self.process.start()
-        except BaseException:
-            ours.close()
-            self.dump.close()
-            raise
-        finally:
-            theirs.close()
+        method = context.get_start_method()
+        with ExitStack() as undo:
+            self.page = Page(method)
+            undo.callback(self.page.close)
+            ours, theirs = _pipe(context)
+            undo.callback(ours.close)
+            self.dump = DumpFile()
+            undo.callback(self.dump.close)
+            inherited = (*others, ours.fileno()) if method == "fork" else ()
+            self.process: Any = context.Process(  # type: ignore[attr-defined]
+                target=loop.main,
+                args=(theirs, self.page, bootstrap, inherited, self.dump),
+                name=f"parapluie-process-{number}",
+            )
+            try:
+                with starting(method):
+                    _ask_for_descriptors(ours.fileno())
+                    self.process.start()
+            finally:
+                theirs.close()
+                self.page.sent()
+            undo.pop_all()
         self.wire = Wire(ours)
         self.sentinel: int = self.process.sentinel
         self.pid: int = self.process.pid
@@ -209,13 +214,20 @@ class Handle:
 
     def close(self) -> None:
         """Let go of a worker that has ended."""
-        # Its semaphore goes now, though a traceback may hold a frame of ours, and with it the handle: collected some
-        # time later as garbage, it might do so in the middle of the resource tracker, which refuses that.
-        del self.page.lock
+        # Its semaphore goes now, and not with the handle, which a traceback may hold: what is collected as garbage some
+        # time later may be so in the middle of the resource tracker, which refuses that.
+        self.page.close()
         self.wire.close()
         self.dump.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive
             self.process.close()
+
+
+def _pipe(context: BaseContext) -> tuple[Any, Any]:
+    """Make a duplex pipe: its ends have `fileno` and `close`, and travel to a process that is being started."""
+    if os.name != "posix":
+        return context.Pipe(duplex=True)
+    return socketpair()  # what Pipe makes too; its module imports tempfile, see shared.py
 
 
 def _ask_for_descriptors(any_one: int) -> None:

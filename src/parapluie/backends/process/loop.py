@@ -64,6 +64,7 @@ def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequen
             break  # another worker may have better luck
         loop.run(call)
     loop.flush()
+    connection.close()
 
 
 class _Loop:
