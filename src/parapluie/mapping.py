@@ -77,6 +77,7 @@ class MapRun:
     Attributes:
         exhausted: nothing more will be read. chunks: read and not taken, in input order.
         advanced: the consumer has asked for a result. dropped: nobody will. abandoned: the consumer has gone half-way.
+        cancelled: items that come back are not dispatched again.
         source_error: what the input raised, to be passed on after what it gave before.
     """
 
@@ -97,13 +98,16 @@ class MapRun:
         self.dispatcher, self.function, self.options, self.retry = dispatcher, function, options, retry
         number = next(dispatcher.numbers)
         self.name = f"{name}-{number}" if name else str(number)
-        self.sizer = Sizer(chunksize)
+        takes_back = dispatcher.settings.capabilities.takes_back_items
+        target = Sizer.LONG_SECONDS if takes_back else Sizer.TARGET_SECONDS
+        self.sizer = Sizer(chunksize, target, dispatcher.max_workers)
         self.window = Window(dispatcher.max_workers, buffersize)
         self.chunks: deque[Chunk] = deque()
         self.ready: deque[Chunk] = deque()  # complete, in the order in which they became so
-        self.advanced = self.exhausted = self.dropped = self.abandoned = self.timed = False
+        self.advanced = self.exhausted = self.dropped = self.abandoned = self.cancelled = self.timed = False
         self.source_error: BaseException | None = None
         self._finite = any(hasattr(iterable, "__len__") for iterable in iterables)
+        self._length = _length(iterables)
         self._single = len(iterables) == 1
         self._source: Iterator[Any] = iter(iterables[0]) if self._single else zip(*iterables, strict=False)
         self._count = 0  # items read
@@ -132,7 +136,8 @@ class MapRun:
         while not self.exhausted and not self.abandoned and self._feeding.acquire(blocking=False):
             try:
                 limit = self.window.limit_in_flight if keep else self.window.limit
-                wanted = limit(self.sizer.next())
+                left = None if self._length is None else max(0, self._length - self._count)
+                wanted = limit(self.sizer.next(left))
                 if wanted < 1:
                     return
                 self._read(wanted)
@@ -315,6 +320,12 @@ class MapRun:
         self._end()
         for work in reversed(self.dispatcher.works_of(self)):
             work.cancel()
+
+
+def _length(iterables: Sequence[Iterable[Any]]) -> int | None:
+    """Return how many items there are, where an input of a type that surely tells it at no cost does."""
+    lengths = [len(iterable) for iterable in iterables if isinstance(iterable, range | list | tuple)]
+    return min(lengths, default=None)
 
 
 class MapIterator(Iterator[Any]):

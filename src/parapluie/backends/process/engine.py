@@ -51,6 +51,7 @@ class ProcessBackend(Backend):
         self._seconds = 1.0  # measured, of one call; long at first, so that nothing is given ahead unknown
         self._telling: list[int] = []  # calls whose answer the host is just being told
         self._returning: dict[int, Call] = {}  # taken back, and the host not told yet
+        self._cut: dict[int, int] = {}  # calls that end before an item, and the host not told yet
         self._refused = False  # the host offered more than was taken, and waits for `room`
         self._stopping = False
         self._to_flush: set[Handle] = set()
@@ -99,7 +100,7 @@ class ProcessBackend(Backend):
                 handle.heard = handle.last_given = monotonic()
                 if self._memory.dozing:
                     self._memory.wake()
-            if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1):
+            if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1 or batch[0].items > 1):
                 handle.behind = True
                 if threading.get_ident() != self._collector.ident:
                     self._wake()  # it has to look whether what is behind gets held up
@@ -192,6 +193,8 @@ class ProcessBackend(Backend):
                 return True
             taken = self._take_back(handle)
             withdrawn = self._returning.pop(call_id, None) is not None
+            if not withdrawn and not running:
+                self._cut_short(handle, call_id)
         self._return(taken)  # also if that one has begun: what was taken back with it is not the worker's any more
         return withdrawn
 
@@ -215,6 +218,20 @@ class ProcessBackend(Backend):
         if calls:
             self._refused = True  # they wait for room now
             self._wake()
+
+    def _cut_short(self, handle: Handle, call_id: int | None = None) -> bool:
+        """Take back what has not begun of the chunk that a worker runs; the collector tells the host."""
+        cut = handle.cut(call_id)
+        if cut is None:
+            return False
+        self._cut[cut[0]] = cut[1]
+        self._wake()
+        return True
+
+    def _tell_cut(self) -> None:
+        """Tell the host what was taken back of begun chunks. The collector's, so that it is before their last reply."""
+        while self._cut:
+            self._host.returned(*self._cut.popitem())
 
     def begun(self, call_id: int) -> Begun | None:
         handle = self._holder(call_id)
@@ -319,6 +336,7 @@ class ProcessBackend(Backend):
                 handle.heard = monotonic()
                 handle.stuck = False
                 handle.behind = handle.has_more()
+        self._tell_cut()
         for call_id, payload, buffers in answers:
             self._host.replied(call_id, payload, buffers)
         self._telling = []
@@ -348,6 +366,7 @@ class ProcessBackend(Backend):
             handle.close()
         if early:
             self._host.start_failed(why or early_end("a worker", exit_code, found))
+        self._tell_cut()
         for call, loss in losses:
             if loss.began or self._returning.pop(call.id, None) is not None:
                 self._host.lost(call.id, loss)
@@ -370,6 +389,7 @@ class ProcessBackend(Backend):
                 self._refused = True
             error, self._start_error = self._start_error, None
             handles = list(self._handles.values())
+        self._tell_cut()
         if error is not None and not any(handle.ready for handle in handles):  # else the others go on, and it passes
             self._host.start_failed(f"a process could not be started: {type(error).__name__}: {error}", error)
         for handle in handles:
@@ -386,7 +406,7 @@ class ProcessBackend(Backend):
             handle.process.kill()
 
     def _look_after(self, handle: Handle, now: float) -> None:
-        """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs."""
+        """Read a quiet worker's sealed replies, and take back what is held up behind what it runs."""
         if handle.ready:
             replies = handle.sealed_replies(_LOOK_SECONDS)
             if replies is None:  # stopped just where it holds its lock: to ask takes time that others need
@@ -397,18 +417,25 @@ class ProcessBackend(Backend):
             self._take_page(handle, replies)
         with self._lock:
             handle.heard = now
-            handle.behind = len(handle.calls) > 1 or not handle.ready
-            taken = self._take_back(handle) if handle.behind and self._holds_up(handle, now) else []
-            if taken:
+            handle.behind = not handle.ready or handle.has_more()
+            held_up = handle.behind and self._holds_up(handle, now)
+            taken = self._take_back(handle) if held_up else []
+            cut = held_up and self._cut_short(handle)
+            if taken or cut:
                 handle.stuck = True
-                handle.behind = False
                 self._seconds = max(self._seconds, _AHEAD_SECONDS)  # a surprise: nobody is given much ahead now
+            if taken or cut or (held_up and handle.ready and len(handle.calls) == 1):  # else there is nothing to take
+                handle.behind = False
+        if held_up and handle.ready:  # it may have sealed more before it was asked, and from now on nobody looks
+            self._take_page(handle, handle.sealed_replies(_LOOK_SECONDS))
+        self._tell_cut()
         self._return(taken)
 
     def _holds_up(self, handle: Handle, now: float) -> bool:
         """Say whether what a quiet worker has not begun had better run elsewhere.
 
-        That is where others have nothing to do, and else when the call takes longer than calls did so far. One that
+        That is where others have nothing to do, and else when the call, or the item of a chunk, takes longer than calls
+        did so far. One that
         has begun nothing of what it was given is starting, reading, or was not let run: it is only relieved by another
         one that is ready, and never in the middle of a message, which would have to be written once more.
         """

@@ -28,7 +28,7 @@ class Handle:
 
     Attributes:
         calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
-        given: how many calls it was ever given. last: the id of the last one.
+        given: how many calls it was ever given. last: the id of the last one. last_cut: of the last that was cut.
         heard: when it last answered, or was looked after. last_given: when it last got something to do.
         behind: there may be something behind what it runs.
         stuck: what it runs takes so long that the calls behind that were taken back; it gets none until it answers.
@@ -64,7 +64,7 @@ class Handle:
         self.pid: int = self.process.pid
         self.started = self.heard = self.last_given = monotonic()
         self.calls: dict[int, Call] = {}
-        self.given = self.last = 0
+        self.given = self.last = self.last_cut = 0
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.killed = ""
@@ -94,7 +94,7 @@ class Handle:
     def has_more(self) -> bool:
         """Say whether there may be sealed replies, or calls that have not begun, behind what the worker runs."""
         calls = self.calls
-        return len(calls) > 1 or (bool(calls) and next(iter(calls.values())).items > 1)
+        return len(calls) > 1 or any(call.items > 1 and number != self.last_cut for number, call in calls.items())
 
     def busy_for(self, now: float) -> float | None:
         """Return for how many seconds the worker has been at the call that it runs; None if it runs none."""
@@ -124,6 +124,28 @@ class Handle:
         for number in taken:
             del self.calls[number]
         return taken
+
+    def cut(self, number: int | None = None) -> tuple[int, int] | None:
+        """Have the chunk that runs end before the items that have not begun.
+
+        Args: number: only if it is that call.
+        Returns: the call and the first of those items; None if there are none, or if the worker cannot be asked.
+        """
+        if not self.page.lock.acquire(timeout=_LOCK_SECONDS):
+            return None
+        try:
+            begun, _, stop, _ = self.page.mark()
+            call = self.calls.get(begun)
+            if call is None or begun == self.last_cut or (number is not None and begun != number):
+                return None
+            # Items run in ascending order, in the ranges of a selection as well.
+            if stop >= (call.select[-1].stop if call.select else call.items):
+                return None
+            self.page.cut(begun, stop)
+        finally:
+            self.page.lock.release()
+        self.last_cut = begun
+        return begun, stop
 
     def kill_at(self, number: int, item: int | None, why: str) -> bool:
         """Kill the worker if it is at that call, and at that item if one is given."""
