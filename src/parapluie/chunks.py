@@ -204,16 +204,26 @@ class ChunkPart(Work):
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
         chunk = self.chunk
         taken, last = 0, not self.cut
+        values: list[Any] = []  # of the items before the segment: to wake the consumer for each would cost more than it
         for kind, first, items, seconds, body, count in worker.segments_of(payload):
             own = buffers[taken : taken + count]
             taken += count
             chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
             if kind != worker.VALUES or len(body) > _SMALL * items:
                 chunk.small = False
-            if kind == worker.VALUES:
+            if kind == worker.VALUE:
+                value = open_value(body, own, chunk.item_id(first))
+                if type(value) is not Failure:
+                    values.append(value)
+                    end = first + 1
+                    continue
+            if values:
+                self._answer_values(end - len(values), len(values), values)
+                values = []
+            if kind == worker.VALUE:
+                self.answer(first, value)
+            elif kind == worker.VALUES:
                 self._answer_values(first, items, pickle.loads(body))
-            elif kind == worker.VALUE:
-                self.answer(first, open_value(body, own, chunk.item_id(first)))
             elif kind == worker.INIT:
                 self.dispatcher.refused(self, body)
                 return True
@@ -223,6 +233,8 @@ class ChunkPart(Work):
                 last = True
             else:
                 self.answer(first, open_failure(kind, body, chunk.item_id(first)))
+        if values:
+            self._answer_values(end - len(values), len(values), values)
         # What was cut ends with an empty reply: until that is here, its worker's death is still this call's.
         if self.left or not (last or worker.is_empty(payload)):
             return False

@@ -230,6 +230,8 @@ class MapRun:
                 self.ready.append(chunk)
                 if self.dropped:
                     self._forget(chunk)
+            elif not self.chunks or chunk is not self.chunks[0]:
+                return  # who takes results waits for those of the first chunk, or for a chunk that is complete
             self._changed.notify_all()
 
     def note_seconds(self, chunk: Chunk, first: int, items: int, seconds: float) -> None:
