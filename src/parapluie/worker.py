@@ -411,6 +411,13 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {_text(error)}"
 
 
+def join(replies: Sequence[memoryview]) -> bytes:
+    """Make one reply of several to the same call."""
+    pid, began, _ = REPLY.unpack_from(replies[0])
+    count = sum(REPLY.unpack_from(reply)[2] for reply in replies)
+    return b"".join((REPLY.pack(pid, began, count), *[reply[REPLY.size :] for reply in replies]))
+
+
 def is_empty(reply: bytes | memoryview) -> bool:
     """Say whether a reply has no segments."""
     return bool(REPLY.unpack_from(reply)[2] == 0)

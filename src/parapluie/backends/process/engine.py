@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from math import inf
 from time import monotonic
 
+from parapluie import worker
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.handle import Handle
 from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
@@ -313,7 +314,7 @@ class ProcessBackend(Backend):
         Replies are seen twice, in the page and in the pipe, and the page may be ahead of the pipe; so one that was
         taken is passed over, and one whose predecessor is still in the pipe is left for later.
         """
-        answers = []
+        answers: list[tuple[int, list[memoryview], list[memoryview]]] = []
         with self._lock:
             for kind, body in frames:
                 if kind == REPLY or kind == PART:  # noqa: PLR1714, SIM109 - twice as fast as a set
@@ -326,7 +327,11 @@ class ProcessBackend(Backend):
                     if kind == REPLY:
                         del handle.calls[number]
                         self._learn(seconds)
-                    answers.append((number, payload, buffers))
+                    if answers and answers[-1][0] == number and not worker.is_empty(payload):
+                        answers[-1][1].append(payload)  # parts that come together are told together
+                        answers[-1][2].extend(buffers)
+                    else:
+                        answers.append((number, [payload], buffers))
                 elif kind in {READY, REFUSES}:
                     handle.ready = True
                     if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
@@ -337,8 +342,8 @@ class ProcessBackend(Backend):
                 handle.stuck = False
                 handle.behind = handle.has_more()
         self._tell_cut()
-        for call_id, payload, buffers in answers:
-            self._host.replied(call_id, payload, buffers)
+        for call_id, replies, buffers in answers:
+            self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), buffers)
         self._telling = []
 
     def _learn(self, seconds: float) -> None:
