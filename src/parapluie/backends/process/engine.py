@@ -34,7 +34,8 @@ _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one ca
 _MOST_AHEAD = 512
 _LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter
 _IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
-_QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after
+_QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
+_QUIET_CHUNK_SECONDS = 0.01  # and one that runs a chunk after this, which is longer than a chunk that map has sized
 _LOOK_SECONDS = 0.02  # for which a quiet worker's lock is waited for
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # between two looks at a worker that was stopped where it holds its lock
 _START_AGAIN_SECONDS = 0.1
@@ -99,6 +100,7 @@ class ProcessBackend(Backend):
             if not handle.calls:
                 # It was idle: it is not quiet, it had nothing to say.
                 handle.heard = handle.last_given = monotonic()
+                handle.patience = _patience(batch[0])
                 if self._memory.dozing:
                     self._memory.wake()
             if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1 or batch[0].items > 1):
@@ -288,7 +290,7 @@ class ProcessBackend(Backend):
         due = self._start_again or inf
         for handle in list(self._handles.values()):
             if handle.behind:
-                due = min(due, handle.heard + _QUIET_SECONDS)
+                due = min(due, handle.heard + handle.patience)
             if not handle.ready and not handle.killed:
                 due = min(due, handle.started + self._host.start_timeout)
         if due == inf:
@@ -341,6 +343,9 @@ class ProcessBackend(Backend):
                 handle.heard = monotonic()
                 handle.stuck = False
                 handle.behind = handle.has_more()
+                for call in handle.calls.values():
+                    handle.patience = _patience(call)
+                    break
         self._tell_cut()
         for call_id, replies, buffers in answers:
             self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), buffers)
@@ -400,7 +405,7 @@ class ProcessBackend(Backend):
         for handle in handles:
             if not handle.ready and not handle.killed:
                 self._end_slow_start(handle, now)
-            if handle.behind and now - handle.heard >= _QUIET_SECONDS:
+            if handle.behind and now - handle.heard >= handle.patience:
                 self._look_after(handle, now)
             if handle.wire.torn and not handle.told:
                 self._retire_torn(handle)
@@ -555,3 +560,8 @@ class ProcessBackend(Backend):
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))
+
+
+def _patience(call: Call) -> float:
+    """Return for how long a worker that runs a call may be quiet."""
+    return _QUIET_SECONDS if call.items == 1 else _QUIET_CHUNK_SECONDS

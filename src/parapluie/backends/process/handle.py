@@ -30,7 +30,7 @@ class Handle:
         calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
         given: how many calls it was ever given. last: the id of the last one. last_cut: of the last that was cut.
         heard: when it last answered, or was looked after. last_given: when it last got something to do.
-        behind: there may be something behind what it runs.
+        behind: there may be something behind what it runs. patience: seconds of quiet until that is looked after.
         stuck: what it runs takes so long that the calls behind that were taken back; it gets none until it answers.
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
@@ -69,6 +69,7 @@ class Handle:
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.killed = ""
         self.peak_memory: int | None = None
+        self.patience = 0.0
         self.pause = 0.0  # seconds between looks while it cannot be asked
 
     @property

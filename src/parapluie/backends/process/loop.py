@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from parapluie.dumps import DumpFile
 
 _FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent sends more before that is used up
-_PART_SECONDS = 0.004  # shorter than the quiet after which the parent looks into the page
+_PART_SECONDS = 0.008  # shorter than the quiet after which the parent looks into the page
 
 
 def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
