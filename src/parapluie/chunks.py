@@ -204,47 +204,54 @@ class ChunkPart(Work):
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
         chunk = self.chunk
         taken, last = 0, not self.cut
-        values: list[Any] = []  # of the items before the segment: to wake the consumer for each would cost more than it
+        values: list[Any] = []  # of neighbours up to end: answered together, since each answer may wake the consumer
+        end = 0
         for kind, first, items, seconds, body, count in worker.segments_of(payload):
             own = buffers[taken : taken + count]
             taken += count
             chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
             if kind != worker.VALUES or len(body) > _SMALL * items:
                 chunk.small = False
-            if kind == worker.VALUE:
-                value = open_value(body, own, chunk.item_id(first))
-                if type(value) is not Failure:
-                    values.append(value)
-                    end = first + 1
-                    continue
-            if values:
-                self._answer_values(end - len(values), len(values), values)
-                values = []
-            if kind == worker.VALUE:
-                self.answer(first, value)
-            elif kind == worker.VALUES:
-                self._answer_values(first, items, pickle.loads(body))
-            elif kind == worker.INIT:
+            if kind == worker.INIT:
                 self.dispatcher.refused(self, body)
                 return True
-            elif kind == worker.UNREADABLE and items == 0:  # not even the function could be read
-                for item in self.unanswered():
-                    self.answer(item, open_failure(kind, body, chunk.item_id(item)))
+            found = self._open(kind, first, body, own)
+            if type(found) is not list or first != end:
+                self._answer_values(end, values)
+                values = []
+            if type(found) is list:
+                values = values + found if values else found
+                end = first + items
+            elif items:
+                self.answer(first, found)
+            else:  # not even the function could be read, so the worker did not come to where it was cut
                 last = True
-            else:
-                self.answer(first, open_failure(kind, body, chunk.item_id(first)))
-        if values:
-            self._answer_values(end - len(values), len(values), values)
+                for item in self.unanswered():
+                    self.answer(item, self._open(kind, item, body, own))
+        self._answer_values(end, values)
         # What was cut ends with an empty reply: until that is here, its worker's death is still this call's.
         if self.left or not (last or worker.is_empty(payload)):
             return False
         self.over()
         return True
 
-    def _answer_values(self, first: int, items: int, values: list[Any]) -> None:
-        self.left -= items
+    def _open(self, kind: int, first: int, body: memoryview, buffers: Sequence[Any]) -> Any:
+        """Open a segment: a list of values, or a `Failure`."""
+        if kind == worker.VALUES:
+            return pickle.loads(body)
+        if kind != worker.VALUE:
+            return open_failure(kind, body, self.chunk.item_id(first))
+        value = open_value(body, buffers, self.chunk.item_id(first))
+        return value if type(value) is Failure else [value]
+
+    def _answer_values(self, end: int, values: list[Any]) -> None:
+        """Answer the items before end, as many as there are values."""
+        if not values:
+            return
+        first = end - len(values)
+        self.left -= len(values)
         if self.left or self.answered:
-            self.answered.append(range(first, first + items))
+            self.answered.append(range(first, end))
         if not self.withdrawn:
             self.chunk.settle(first, values)
 

@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import soak_tasks as tasks
@@ -286,6 +287,59 @@ def test_ending_a_worker_stopped_at_any_line_is_exact(bench, pytestconfig):
             assert bench.journal.attempts()[first] == before, f"point {point}: it has run after it was ended"
         kill(pid)
     assert ended > 10
+
+
+@pytest.mark.parametrize("end", ["continued", "killed"])
+@pytest.mark.parametrize("how", ["cut", "cancelled"])
+def test_cutting_the_chunk_of_a_worker_stopped_at_any_line_is_exact(bench, how, end, pytestconfig):
+    """What is taken back runs once and elsewhere, or never; what is not is answered, wherever the worker was."""
+    survived, cut = 0, 0
+    engine = bench.executor._dispatcher.engine
+    for point in points(pytestconfig, 5):
+        if survived == 2:
+            break
+        bench.warm()
+        numbers = [bench.number() for _ in range(8)]
+        function = partial(tasks.arm_first, bench.door.port, point, signal.SIGSTOP, numbers[0])
+        results = bench.executor.map(function, numbers, chunksize=8, on_error="collect")
+        visitor = bench.door.arrival()
+        works = bench.executor._dispatcher.works_of(results._run)
+        visitor.release()
+        stopped = until(lambda v=visitor, w=works: state_of(v.pid) == "T" or not w[0].left) and works[0].left
+        (handle,) = engine._handles.values()
+        if stopped and how == "cut":
+            with engine._lock:
+                engine._cut_short(handle)
+        elif stopped:
+            results._run.cancel()
+        cut += handle.last_cut == works[0].call_id
+        if stopped and end == "killed":
+            kill(visitor.pid)
+        elif stopped:
+            os.kill(visitor.pid, signal.SIGCONT)
+        survived += not stopped
+        outcomes = _outcomes_of_map(results, point)
+        attempts = bench.journal.attempts()
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            begun = attempts[number]
+            if outcome.error is None:
+                assert (begun, outcome.value) == (1, tasks.value_of(number * KINDS)), f"point {point}: {begun} times"
+            elif how == "cancelled" and isinstance(outcome.error, CancelledError):
+                assert not begun, f"point {point}: cancelled, and has run"
+            else:
+                assert end == "killed" and isinstance(outcome.error, WorkerLostError) and begun <= 1
+        kill(visitor.pid)  # it still counts lines
+    assert cut > 5
+
+
+def _outcomes_of_map(results, point):
+    """Take a map's outcomes in bounded time."""
+    taken = []
+    taking = threading.Thread(target=lambda: taken.extend(results), daemon=True)
+    taking.start()
+    taking.join(SECONDS)
+    assert not taking.is_alive(), f"point {point}: not all items are answered"
+    return taken
 
 
 # ---- in the middle of a frame -----------------------------------------------------------------------------------

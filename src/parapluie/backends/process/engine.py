@@ -34,8 +34,6 @@ _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one ca
 _MOST_AHEAD = 512
 _LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter
 _IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
-_QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
-_QUIET_CHUNK_SECONDS = 0.01  # and one that runs a chunk after this, which is longer than a chunk that map has sized
 _LOOK_SECONDS = 0.02  # for which a quiet worker's lock is waited for
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # between two looks at a worker that was stopped where it holds its lock
 _START_AGAIN_SECONDS = 0.1
@@ -100,7 +98,6 @@ class ProcessBackend(Backend):
             if not handle.calls:
                 # It was idle: it is not quiet, it had nothing to say.
                 handle.heard = handle.last_given = monotonic()
-                handle.patience = _patience(batch[0])
                 if self._memory.dozing:
                     self._memory.wake()
             if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1 or batch[0].items > 1):
@@ -316,7 +313,7 @@ class ProcessBackend(Backend):
         Replies are seen twice, in the page and in the pipe, and the page may be ahead of the pipe; so one that was
         taken is passed over, and one whose predecessor is still in the pipe is left for later.
         """
-        answers: list[tuple[int, list[memoryview], list[memoryview]]] = []
+        answers: list[_Answer] = []
         with self._lock:
             for kind, body in frames:
                 if kind == REPLY or kind == PART:  # noqa: PLR1714, SIM109 - twice as fast as a set
@@ -329,23 +326,14 @@ class ProcessBackend(Backend):
                     if kind == REPLY:
                         del handle.calls[number]
                         self._learn(seconds)
-                    if answers and answers[-1][0] == number and not worker.is_empty(payload):
-                        answers[-1][1].append(payload)  # parts that come together are told together
-                        answers[-1][2].extend(buffers)
-                    else:
-                        answers.append((number, [payload], buffers))
+                    _gather(answers, number, payload, buffers)
                 elif kind in {READY, REFUSES}:
                     handle.ready = True
                     if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
                         self._host.started()
             if answers:
                 self._telling = [number for number, _, _ in answers]
-                handle.heard = monotonic()
-                handle.stuck = False
-                handle.behind = handle.has_more()
-                for call in handle.calls.values():
-                    handle.patience = _patience(call)
-                    break
+                handle.answered(monotonic())
         self._tell_cut()
         for call_id, replies, buffers in answers:
             self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), buffers)
@@ -562,6 +550,13 @@ class ProcessBackend(Backend):
         return tuple(handle.name for handle in list(self._handles.values()))
 
 
-def _patience(call: Call) -> float:
-    """Return for how long a worker that runs a call may be quiet."""
-    return _QUIET_SECONDS if call.items == 1 else _QUIET_CHUNK_SECONDS
+_Answer = tuple[int, list[memoryview], list[memoryview]]  # call, replies, buffers of all of them
+
+
+def _gather(answers: list[_Answer], number: int, payload: memoryview, buffers: list[memoryview]) -> None:
+    """Add a reply; one to the same call as the last is told together with that, unless it is empty."""
+    if answers and answers[-1][0] == number and not worker.is_empty(payload):
+        answers[-1][1].append(payload)
+        answers[-1][2].extend(buffers)
+    else:
+        answers.append((number, [payload], buffers))

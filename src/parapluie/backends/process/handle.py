@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from parapluie.evidence import Evidence
 
+_QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
+_QUIET_CHUNK_SECONDS = 0.01  # and one that runs a chunk after this, which is longer than a chunk that map has sized
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
 
 
@@ -69,7 +71,7 @@ class Handle:
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.killed = ""
         self.peak_memory: int | None = None
-        self.patience = 0.0
+        self.patience = _QUIET_SECONDS
         self.pause = 0.0  # seconds between looks while it cannot be asked
 
     @property
@@ -84,6 +86,8 @@ class Handle:
 
     def give(self, calls: Sequence[Call]) -> bool:
         """Send calls in one write; False if something is left to flush."""
+        if not self.calls:
+            self._be_patient_with(calls[0])
         pieces: list[Any] = []
         for call in calls:
             self.calls[call.id] = call
@@ -91,6 +95,18 @@ class Handle:
         self.given += len(calls)
         self.last = call.id
         return self.wire.send(pieces)
+
+    def answered(self, now: float) -> None:
+        """Note that it has answered."""
+        self.heard = now
+        self.stuck = False
+        self.behind = self.has_more()
+        for call in self.calls.values():
+            self._be_patient_with(call)
+            break
+
+    def _be_patient_with(self, call: Call) -> None:
+        self.patience = _QUIET_SECONDS if call.items == 1 else _QUIET_CHUNK_SECONDS
 
     def has_more(self) -> bool:
         """Say whether there may be sealed replies, or calls that have not begun, behind what the worker runs."""
