@@ -132,20 +132,23 @@ def test_overrun_behind_a_cut_costs_the_long_item_alone(make_executor, gate, not
     assert isinstance(outcomes[long].error, TaskTimeoutError)
     del outcomes[long]
     assert [outcome.value for outcome in outcomes] == [square for square in SQUARES if square != long * long]
-    assert ran() == list(range(ITEMS))
+    # The limit holds for reading the function as well, so the long item may not have come to its note.
+    assert [item for item in ran(ITEMS - 1) if item != long] == [item for item in range(ITEMS) if item != long]
     assert executor.stats().lost == 1
 
 
 def test_function_that_waits_to_be_read_and_then_cannot_be_costs_the_first_item(make_executor, gate, notes, until):
     """The rest is taken back while it is being read, and read once more elsewhere."""
     function = partial(tasks.add, tasks.ReadsBackLate(notes.path, gate.port))
-    results = make_executor().map(function, range(ITEMS), on_error="collect", chunksize=ITEMS)
+    executor = make_executor()
+    results = executor.map(function, range(ITEMS), on_error="collect", chunksize=ITEMS)
     visitor = gate.arrival()
     until(lambda: notes.size() >= 2)
     visitor.release()
     first, *others = results
     assert isinstance(first.error, TaskUnpicklingError)
     assert [outcome.value for outcome in others] == [1 + number for number in range(1, ITEMS)]
+    executor.shutdown()  # which drains: nothing of the map is still open
 
 
 # ---- cancelling, and the end ------------------------------------------------------------------------------------

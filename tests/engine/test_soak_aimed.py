@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import signal
 import threading
 import time
@@ -333,6 +334,30 @@ def test_cutting_the_chunk_of_a_worker_stopped_at_any_line_is_exact(bench, how, 
                 assert end == "killed" and isinstance(outcome.error, WorkerLostError) and begun <= 1
         kill(visitor.pid)  # it still counts lines
     assert cut > 5
+
+
+def test_chunk_that_was_cut_and_has_ended_before_anybody_was_told(bench):
+    """The collector finds the cut and the replies that came after it at the same time."""
+    bench.warm()
+    made = []
+
+    def submit():
+        numbers = [bench.number() for _ in range(8)]
+        function = partial(tasks.wait_at, bench.door.port)
+        made.extend((numbers, bench.executor.map(function, numbers, chunksize=8, on_error="collect")))
+
+    _, release = bench.hold_collector(submit)
+    numbers, results = made
+    (handle,) = bench.executor._dispatcher.engine._handles.values()
+    visitor = bench.door.arrival()
+    results._run.cancel()
+    visitor.release()
+    assert select.select([handle.wire.fd], [], [], SECONDS)[0]  # the last reply is there
+    release.set()
+    first, *others = _outcomes_of_map(results, 0)
+    assert first.value == tasks.value_of(numbers[0] * KINDS)
+    assert {type(outcome.error) for outcome in others} == {CancelledError}
+    assert [bench.journal.attempts()[number] for number in numbers] == [1] + [0] * 7
 
 
 def _outcomes_of_map(results, point):
