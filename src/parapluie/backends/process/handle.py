@@ -148,7 +148,7 @@ class Handle:
         Args: number: only if it is that call.
         Returns: the call and the first of those items; None if there are none, or if the worker cannot be asked.
         """
-        if not self.page.lock.acquire(timeout=_LOCK_SECONDS):
+        if all(call.items == 1 for call in self.calls.values()) or not self.page.lock.acquire(timeout=_LOCK_SECONDS):
             return None
         try:
             begun, _, stop, _ = self.page.mark()
