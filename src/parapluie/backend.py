@@ -128,6 +128,8 @@ class Capabilities(NamedTuple):
         distributed: workers may be on other machines.
         knows_begun: tells of a lost call whether it had begun; without it, `began` is always None.
         runs_in_caller: calls run in the thread that submits, before `submit` returns.
+        takes_back_items: what has not begun of a chunk of `map` is taken back from behind an item that turns out long
+            (`host.returned`), so that chunks may be longer.
     """
 
     isolated_memory: bool = True
@@ -140,6 +142,7 @@ class Capabilities(NamedTuple):
     distributed: bool = False
     knows_begun: bool = False
     runs_in_caller: bool = False
+    takes_back_items: bool = False
 
 
 class NoOptions:
@@ -189,6 +192,13 @@ class Host(Protocol):
     def lost(self, call_id: int, loss: Loss) -> None:
         """Say that the call's unanswered items get no reply from this dispatch."""
 
+    def returned(self, call_id: int, item: int) -> None:
+        """Say that a call ends before an item: those from there on have not begun, and will not by this dispatch.
+
+        Optional, and once for a call. Those before are still to be answered. Behind its last answer such a call gets an
+        empty reply (of no segments), or it is `lost`. Never at the same time as `replied` or `lost` for the same call.
+        """
+
     def began(self, call_id: int, *, item: int = 0, at: float | None = None) -> None:
         """Say that a worker began the call. Optional; an engine whose marks can be read implements `begun`."""
 
@@ -231,6 +241,7 @@ class Backend(ABC):
     def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
         """Withdraw a call; True if it will not run and no answer will follow, or if it is not known here.
 
+        The items that have not begun of a chunk that has may be taken back: False, and `host.returned` follows.
         With running, a call that has begun (and, where item is given, is at that item) is ended with its worker:
         then True promises that `host.lost` follows. False: its answer is to be awaited. Any thread.
         """

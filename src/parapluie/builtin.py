@@ -44,12 +44,13 @@ def _own_processes(options: Any) -> Capabilities:
         start_methods=_start_methods(),
         shared_state=True,
         knows_begun=True,
+        takes_back_items=True,
     )
 
 
 def _foreign_processes(options: Any) -> Capabilities:
     """Say what the standard library's engines can do: what their workers are at is not known to us."""
-    return _own_processes(options)._replace(kills_running_task=False, knows_begun=False)
+    return _own_processes(options)._replace(kills_running_task=False, knows_begun=False, takes_back_items=False)
 
 
 BACKENDS = (

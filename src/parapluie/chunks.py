@@ -22,26 +22,40 @@ _SMALL = 256  # bytes that a result may have to be kept a little longer than nee
 
 
 class Sizer:
-    """Chooses how many items make a chunk: about a millisecond of work, learned from the replies.
+    """Chooses how many items make a chunk: some milliseconds of work, learned from the replies.
 
-    So chunking costs little where tasks are tiny, and an item of a millisecond or more travels alone and never waits
-    behind another one. Chunks are kept small in bytes as well, so that what is read ahead is bounded.
+    So chunking costs little, and no item of a millisecond or more waits long behind another one: it travels alone, or
+    else the backend takes it back if that one turns out long. Chunks are kept small in bytes as well, so that what is
+    read ahead is bounded, and get shorter towards the end of an input whose length is known, so that all workers end
+    together.
+
+    Attributes: target: seconds of work in a chunk.
     """
 
     TARGET_SECONDS = 0.001
+    LONG_SECONDS = 0.008  # where what has not begun of a chunk can be taken back
+    LEAST_SECONDS = 0.0005  # of work in a chunk near the end of the input
     MOST_ITEMS = 20_000
     MOST_BYTES = 128 * 1024  # what a pipe takes at once
     GROWTH = 8  # a chunk is at most so much longer than the one that was measured
 
-    def __init__(self, fixed: int | None) -> None:
-        self._fixed = fixed
+    def __init__(self, fixed: int | None, target: float = TARGET_SECONDS, workers: int = 1) -> None:
+        self._fixed, self._target, self._workers = fixed, target, workers
         self._items = fixed or 1
         self._seconds: float | None = None  # of one item
         self._bytes = 0.0  # of one item, pickled
 
-    def next(self) -> int:
-        """Return the number of items for the next chunk."""
-        return self._items
+    def next(self, left: int | None = None) -> int:
+        """Return the number of items for the next chunk; left: of the input, if that is known."""
+        if left is None or self._fixed is not None or self._seconds is None:
+            return self._items
+        share = max(-(-left // (2 * self._workers)), int(self.LEAST_SECONDS / self._seconds), 1)
+        return min(self._items, share)
+
+    def parts(self, items: int) -> int:
+        """Return into how many parts to divide items that are taken back, for as many workers."""
+        seconds = self._target if self._seconds is None else items * self._seconds
+        return max(1, min(self._workers, items, round(seconds / self.TARGET_SECONDS)))
 
     def note_bytes(self, items: int, size: int) -> None:
         """Learn how large items are."""
@@ -49,12 +63,14 @@ class Sizer:
 
     def note_seconds(self, items: int, seconds: float) -> None:
         """Learn how long items take; a slow one counts at once, fast ones by and by."""
-        if self._fixed is not None or items < 1:
+        if items < 1:
             return
         each = max(seconds / items, 1e-9)
         known = self._seconds
         self._seconds = each if known is None or each > known else 0.6 * known + 0.4 * each
-        wanted = min(self.TARGET_SECONDS / self._seconds, self.MOST_ITEMS, self.GROWTH * self._items)
+        if self._fixed is not None:
+            return
+        wanted = min(self._target / self._seconds, self.MOST_ITEMS, self.GROWTH * self._items)
         if self._bytes:
             wanted = min(wanted, self.MOST_BYTES / self._bytes)
         self._items = max(1, int(wanted))
@@ -127,7 +143,10 @@ class ChunkPart(Work):
 
     Attributes:
         select: its items, as ranges; answered: the ranges of those that are answered; left: how many are not.
+        cut: the call ends before some of its items, which are not of this part any more.
     """
+
+    cut = False
 
     def __init__(self, chunk: Chunk, select: tuple[range, ...] | None = None) -> None:
         super().__init__(chunk.run.dispatcher, chunk.run.options)
@@ -184,34 +203,55 @@ class ChunkPart(Work):
 
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
         chunk = self.chunk
-        taken = 0
+        taken, last = 0, not self.cut
+        values: list[Any] = []  # of neighbours up to end: answered together, since each answer may wake the consumer
+        end = 0
         for kind, first, items, seconds, body, count in worker.segments_of(payload):
             own = buffers[taken : taken + count]
             taken += count
             chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
             if kind != worker.VALUES or len(body) > _SMALL * items:
                 chunk.small = False
-            if kind == worker.VALUES:
-                self._answer_values(first, items, pickle.loads(body))
-            elif kind == worker.VALUE:
-                self.answer(first, open_value(body, own, chunk.item_id(first)))
-            elif kind == worker.INIT:
+            if kind == worker.INIT:
                 self.dispatcher.refused(self, body)
                 return True
-            elif kind == worker.UNREADABLE and items == 0:  # not even the function could be read
+            found = self._open(kind, first, body, own)
+            if type(found) is not list or first != end:
+                self._answer_values(end, values)
+                values = []
+            if type(found) is list:
+                values = values + found if values else found
+                end = first + items
+            elif items:
+                self.answer(first, found)
+            else:  # not even the function could be read, so the worker did not come to where it was cut
+                last = True
                 for item in self.unanswered():
-                    self.answer(item, open_failure(kind, body, chunk.item_id(item)))
-            else:
-                self.answer(first, open_failure(kind, body, chunk.item_id(first)))
-        if self.left:
+                    self.answer(item, self._open(kind, item, body, own))
+        self._answer_values(end, values)
+        # What was cut ends with an empty reply: until that is here, its worker's death is still this call's.
+        if self.left or not (last or worker.is_empty(payload)):
             return False
         self.over()
         return True
 
-    def _answer_values(self, first: int, items: int, values: list[Any]) -> None:
-        self.left -= items
+    def _open(self, kind: int, first: int, body: memoryview, buffers: Sequence[Any]) -> Any:
+        """Open a segment: a list of values, or a `Failure`."""
+        if kind == worker.VALUES:
+            return pickle.loads(body)
+        if kind != worker.VALUE:
+            return open_failure(kind, body, self.chunk.item_id(first))
+        value = open_value(body, buffers, self.chunk.item_id(first))
+        return value if type(value) is Failure else [value]
+
+    def _answer_values(self, end: int, values: list[Any]) -> None:
+        """Answer the items before end, as many as there are values."""
+        if not values:
+            return
+        first = end - len(values)
+        self.left -= len(values)
         if self.left or self.answered:
-            self.answered.append(range(first, first + items))
+            self.answered.append(range(first, end))
         if not self.withdrawn:
             self.chunk.settle(first, values)
 
@@ -264,8 +304,10 @@ class ChunkPart(Work):
 
     def unanswered(self) -> list[int]:
         """Return the items of this part that are not answered."""
-        items = [item for part in self.select or (range(self.chunk.count),) for item in part]
-        return [item for item in items if not any(item in done for done in self.answered)]
+        return [item for item in self._items() if not any(item in done for done in self.answered)]
+
+    def _items(self) -> list[int]:
+        return [item for part in self.select or (range(self.chunk.count),) for item in part]
 
     def lost(self, loss: Loss) -> None:
         unanswered = self.unanswered()
@@ -289,10 +331,28 @@ class ChunkPart(Work):
         rest = [item for item in unanswered if item not in begun]
         self.left = 0
         if rest:
-            again = ChunkPart(self.chunk, as_ranges(rest))
-            self.dispatcher.adopt(again)
-            self.dispatcher.again(again, None)
+            self._dispatch_again(rest)
         self.over()
+
+    def returned(self, item: int) -> None:
+        if self.withdrawn:  # all of them have ended
+            return
+        rest = [one for one in self._items() if one >= item]
+        self.cut = True
+        self.select = as_ranges([one for one in self._items() if one < item])
+        self.left -= len(rest)
+        self._dispatch_again(rest, self.chunk.run.sizer.parts(len(rest)))
+
+    def _dispatch_again(self, items: list[int], parts: int = 1) -> None:
+        """Dispatch items that have not begun once more; or cancel them, if that was asked for while they were away."""
+        if self.chunk.run.cancelled:
+            self._cancel(items)
+            return
+        each = -(-len(items) // parts)
+        again = [ChunkPart(self.chunk, as_ranges(items[at : at + each])) for at in range(0, len(items), each)]
+        for part in again:
+            self.dispatcher.adopt(part)
+        self.dispatcher.first(again)
 
     def failed(self, error: BaseException) -> None:
         for item in self.unanswered():
@@ -303,15 +363,18 @@ class ChunkPart(Work):
 
     def cancel(self, *, running: bool = False) -> bool:
         del running  # items that have begun are awaited
+        self.chunk.run.cancelled = True
         if not self.dispatcher.withdraw(self):
             return False
-        unanswered = self.unanswered()
-        self.dispatcher.count("cancelled", len(unanswered))
-        for item in unanswered:
-            self.chunk.settle(item, (Failure(CancelledError()),), failures=True)
+        self._cancel(self.unanswered())
         self.withdrawn = True
         self.over()
         return True
+
+    def _cancel(self, items: list[int]) -> None:
+        self.dispatcher.count("cancelled", len(items))
+        for item in items:
+            self.chunk.settle(item, (Failure(CancelledError()),), failures=True)
 
     def over(self) -> None:
         """Note that nothing more comes of this part."""

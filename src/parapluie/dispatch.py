@@ -38,6 +38,7 @@ from parapluie.replies import open_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from multiprocessing.context import BaseContext
     from typing import Any
 
@@ -251,12 +252,11 @@ class Dispatcher:
 
     def again(self, work: Work, delay: float | None) -> None:
         """Dispatch work another time: after a delay in seconds, or at once and first if it is None (it never began)."""
+        if delay is None:
+            self.first([work])
+            return
         self._queued[work.id] = work
         work.sent = False
-        if delay is None:
-            self._waiting.appendleft(work)
-            self.pump()
-            return
         self.count("retried")
         if self.clock is None:
             time.sleep(delay)  # in the caller, as the whole task is
@@ -265,6 +265,14 @@ class Dispatcher:
             self.clock.at(time.monotonic() + delay, self._wake, work)
         else:
             self._wake(work)
+
+    def first(self, works: Sequence[Work]) -> None:
+        """Dispatch works that never began, in their order, before all that wait."""
+        for work in reversed(works):
+            self._queued[work.id] = work
+            work.sent = False
+            self._waiting.appendleft(work)
+        self.pump()
 
     def _wake(self, work: Work) -> None:
         if work.id in self._queued:  # else it was cancelled while it rested
@@ -372,6 +380,13 @@ class Dispatcher:
             work.lost(loss)
         elif loss.began is not False:  # else it was cancelled on its way back
             self._stray(call_id, "lost")
+
+    def returned(self, call_id: int, item: int) -> None:
+        work = self._in_flight.get(call_id)
+        if work is None:
+            self._stray(call_id, "returned items of")
+        else:
+            work.returned(item)
 
     def _stray(self, call_id: int, what: str) -> None:
         if self.error is None and not self._stop_once.locked():

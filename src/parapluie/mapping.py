@@ -78,6 +78,7 @@ class MapRun:
     Attributes:
         exhausted: nothing more will be read. chunks: read and not taken, in input order.
         advanced: the consumer has asked for a result. dropped: nobody will. abandoned: the consumer has gone half-way.
+        cancelled: items that come back are not dispatched again.
         source_error: what the input raised, to be passed on after what it gave before.
     """
 
@@ -98,13 +99,16 @@ class MapRun:
         self.dispatcher, self.function, self.options, self.retry = dispatcher, function, options, retry
         number = next(dispatcher.numbers)
         self.name = f"{name}-{number}" if name else str(number)
-        self.sizer = Sizer(chunksize)
+        takes_back = dispatcher.settings.capabilities.takes_back_items
+        target = Sizer.LONG_SECONDS if takes_back else Sizer.TARGET_SECONDS
+        self.sizer = Sizer(chunksize, target, dispatcher.max_workers)
         self.window = Window(dispatcher.max_workers, buffersize)
         self.chunks: deque[Chunk] = deque()
         self.ready: deque[Chunk] = deque()  # complete, in the order in which they became so
-        self.advanced = self.exhausted = self.dropped = self.abandoned = self.timed = False
+        self.advanced = self.exhausted = self.dropped = self.abandoned = self.cancelled = self.timed = False
         self.source_error: BaseException | None = None
         self._finite = any(hasattr(iterable, "__len__") for iterable in iterables)
+        self._length = _length(iterables)
         self._single = len(iterables) == 1
         self._source: Iterator[Any] = iter(iterables[0]) if self._single else zip(*iterables, strict=False)
         self._count = 0  # items read
@@ -133,7 +137,8 @@ class MapRun:
         while not self.exhausted and not self.abandoned and self._feeding.acquire(blocking=False):
             try:
                 limit = self.window.limit_in_flight if keep else self.window.limit
-                wanted = limit(self.sizer.next())
+                left = None if self._length is None else max(0, self._length - self._count)
+                wanted = limit(self.sizer.next(left))
                 if wanted < 1:
                     return
                 self._read(wanted)
@@ -226,6 +231,8 @@ class MapRun:
                 self.ready.append(chunk)
                 if self.dropped:
                     self._forget(chunk)
+            elif not self.chunks or chunk is not self.chunks[0]:
+                return  # who takes results waits for those of the first chunk, or for a chunk that is complete
             self._changed.notify_all()
 
     def note_seconds(self, chunk: Chunk, first: int, items: int, seconds: float) -> None:
@@ -316,6 +323,12 @@ class MapRun:
         self._end()
         for work in reversed(self.dispatcher.works_of(self)):
             work.cancel()
+
+
+def _length(iterables: Sequence[Iterable[Any]]) -> int | None:
+    """Return how many items there are, where an input of a type that surely tells it at no cost does."""
+    lengths = [len(iterable) for iterable in iterables if isinstance(iterable, range | list | tuple)]
+    return min(lengths, default=None)
 
 
 class MapIterator(Iterator[Any]):

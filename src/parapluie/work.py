@@ -80,6 +80,10 @@ class Work:
         """Take the news that the call's unanswered items get no reply."""
         raise NotImplementedError
 
+    def returned(self, item: int) -> None:
+        """Take back the items from one on, which the call does not run any more."""
+        raise NotImplementedError
+
     def failed(self, error: BaseException) -> None:
         """End with an error that is not the work's own: the executor is broken."""
         raise NotImplementedError

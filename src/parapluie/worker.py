@@ -150,7 +150,7 @@ def execute(
     buffers: Sequence[Any],
     select: tuple[range, ...] | None,
     emit: Callable[[bytes, Sequence[Any]], None],
-    mark: Callable[[int, int], None] | None = None,
+    mark: Callable[[int, int], int] = lambda _item, stop: stop,
     *,
     each: bool = False,
 ) -> None:
@@ -158,7 +158,8 @@ def execute(
 
     Args:
         emit: called with a segment's bytes and its out-of-band buffers; the first items come first.
-        mark: called before items of a chunk run, with the first and the last plus one.
+        mark: called before items of a chunk run, with the first and the last plus one; returns how far they may run,
+            which ends the call if it is not beyond the first.
         each: mark and seal every single item, and not blocks of them: any of them may be ended for its time limit.
     """
     start = perf_counter()
@@ -190,7 +191,8 @@ def execute(
             emit(*seal(VALUE, value, 0, seconds))
     else:
         for part in select or (range(len(columns[0])),):
-            _run_chunk(function, columns, part, emit, mark, each=each)
+            if not _run_chunk(function, columns, part, emit, mark, each=each):
+                return
 
 
 class _UnreadableError(Exception):
@@ -217,14 +219,14 @@ def _run_chunk(
     columns: Sequence[Sequence[Any]],
     part: range,
     emit: Callable[[bytes, Sequence[Any]], None],
-    mark: Callable[[int, int], None] | None,
+    mark: Callable[[int, int], int],
     *,
     each: bool,
-) -> None:
+) -> bool:
     """Run neighbouring items of a chunk in blocks, at the speed of C, and seal what is done every millisecond.
 
     A block that raises has run up to the item that raised: the length of the results tells which one it is, and the
-    iterator goes on behind it.
+    iterator goes on behind it. False if a mark was refused; then what is done is sealed, too.
     """
     calls = map(function, *(column[part.start : part.stop] for column in columns))
     position = first = part.start
@@ -233,8 +235,10 @@ def _run_chunk(
     sealed = start = perf_counter()
     while position < part.stop:
         wanted = min(1 if each else block, part.stop - position)
-        if mark is not None:
-            mark(position, position + wanted)
+        wanted = mark(position, position + wanted) - position
+        if wanted < 1:
+            _emit_values(results, first, perf_counter() - sealed, emit)
+            return False
         failure = None
         try:
             results.extend(islice(calls, wanted))
@@ -247,8 +251,7 @@ def _run_chunk(
         position = done if failure is None else done + 1
         # With a time limit for each item, one that overruns must not take its neighbours' results along.
         if failure is not None or each or now - sealed >= SEAL_SECONDS or position >= part.stop:
-            if results:
-                _emit_values(results, first, now - sealed, emit)
+            _emit_values(results, first, now - sealed, emit)
             if failure is not None:
                 emit(*_seal_failure(failure, done, now - start))
             first, results, sealed = position, [], perf_counter()
@@ -257,10 +260,13 @@ def _run_chunk(
         elif now - start > 2 * BLOCK_SECONDS:
             block = max(1, block // 2)
         start = perf_counter()
+    return True
 
 
 def _emit_values(results: list[Any], first: int, seconds: float, emit: Callable[[bytes, Sequence[Any]], None]) -> None:
     """Seal neighbouring results: plain ones as one segment, others one by one, since each may fail to travel."""
+    if not results:
+        return
     if PLAIN.issuperset(map(type, results)):
         body = pickle.dumps(results, 5)
         emit(SEGMENT.pack(VALUES, first, len(results), seconds, len(body), 0) + body, ())
@@ -405,6 +411,18 @@ def _text(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
     """Return an exception as one line: type and text."""
     return f"{type(error).__name__}: {_text(error)}"
+
+
+def join(replies: Sequence[memoryview]) -> bytes:
+    """Make one reply of several to the same call."""
+    pid, began, _ = REPLY.unpack_from(replies[0])
+    count = sum(REPLY.unpack_from(reply)[2] for reply in replies)
+    return b"".join((REPLY.pack(pid, began, count), *[reply[REPLY.size :] for reply in replies]))
+
+
+def is_empty(reply: bytes | memoryview) -> bool:
+    """Say whether a reply has no segments."""
+    return bool(REPLY.unpack_from(reply)[2] == 0)
 
 
 def segments_of(reply: bytes | memoryview) -> Iterator[tuple[int, int, int, float, memoryview, int]]:

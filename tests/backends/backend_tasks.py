@@ -240,6 +240,24 @@ def read_back(path, port, hangs):
     return port
 
 
+class ReadsBackLate:
+    """Waits at the gate the first time that it is read back, and cannot be read then; comes back as 1 after that."""
+
+    def __init__(self, path, port):
+        self.path, self.port = path, port
+
+    def __reduce__(self):
+        return read_back_late, (self.path, self.port)
+
+
+def read_back_late(path, port):
+    note(path)
+    if Path(path).stat().st_size == 1:
+        wait_at(port, "reading")
+        explode("what waited")
+    return 1
+
+
 class QuitsWhenPickled:
     def __reduce__(self):
         raise SystemExit("pickled")
@@ -369,6 +387,25 @@ def wait_at_if(port, held, number):
     if number in held:
         wait_at(port, str(number))
     return number * number
+
+
+def note_and_wait_if(path, port, held, number):
+    """Note the number, and wait at the gate with these; pass by with all others."""
+    note_line(path, str(number))
+    return wait_at_if(port, held, number)
+
+
+def note_and_fail_if(path, port, held, number):
+    """Note a number and return its square; fail for some, once the gate is open."""
+    note_and_wait_if(path, port, held, number)
+    if number in held:
+        raise ValueError(number)
+    return number * number
+
+
+def note_and_hang_at(path, port, bad, number):
+    note_line(path, str(number))
+    return hang_at(port, bad, number)
 
 
 def knock_at_last(path, port, last, number):

@@ -263,7 +263,7 @@ def test_items_that_end_just_at_their_limit_harm_no_others(make_executor):
 
 @requires("kills_running_task")
 def test_overrun_in_reading_a_repeated_part_of_a_chunk_is_its_first_items(make_executor, gate, notes):
-    executor = make_executor(task_timeout=LIMIT)
+    executor = make_executor(max_workers=1, task_timeout=LIMIT)  # another one would take the rest, and read before
     function = partial(tasks.hang_at, tasks.ReadsBack(notes.path, gate.port, hangs=2), 2)
     outcomes = list(executor.map(function, range(5), on_error="collect", chunksize=5))
     assert [type(outcome.error) for outcome in outcomes[2:]] == [TaskTimeoutError, TaskTimeoutError, type(None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 
@@ -142,7 +143,7 @@ def test_chunks_count_as_tasks_of_a_worker(make_executor):
     executor = make_executor(max_workers=2, max_tasks_per_child=2)
     pids = list(executor.map(tasks.pid, range(30), chunksize=5))
     assert len(pids) == 30 and len(set(pids)) >= 3
-    assert all(len(set(pids[first : first + 5])) == 1 for first in range(0, 30, 5))
+    assert max(Counter(pids).values()) <= 2 * 5  # and not just so many: some of a chunk may be run by another one
 
 
 @lacks("max_tasks_per_child")

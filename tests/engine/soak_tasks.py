@@ -263,6 +263,11 @@ def arm(port, number, point, how):
     return value_of(number * KINDS)
 
 
+def arm_first(port, point, how, first, number):
+    """Be an item of a map: the first one arms, the others are ordinary."""
+    return arm(port, number, point, how) if number == first else work(number * KINDS)
+
+
 def disarm():
     sys.settrace(None)
 

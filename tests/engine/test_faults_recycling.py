@@ -78,7 +78,8 @@ def test_worker_for_each_chunk_loses_and_doubles_nothing(faults, row):
     executor = faults.make(row, max_tasks_per_child=1)
     pids = list(executor.map(tasks.note_pid, [faults.notes] * 200, range(200), chunksize=4))
     assert sorted(map(int, faults.lines())) == list(range(200))
-    assert [len(set(pids[first : first + 4])) for first in range(0, 200, 4)] == [1] * 50 and len(set(pids)) == 50
+    # One that was not let run for a while may be relieved of a part of its chunk, which is then a task of its own.
+    assert max(pids.count(pid) for pid in pids) <= 4 and len(set(pids)) >= 50
 
 
 @rows("process-fork")

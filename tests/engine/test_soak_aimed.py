@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import signal
 import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import soak_tasks as tasks
@@ -286,6 +288,86 @@ def test_ending_a_worker_stopped_at_any_line_is_exact(bench, pytestconfig):
             assert bench.journal.attempts()[first] == before, f"point {point}: it has run after it was ended"
         kill(pid)
     assert ended > 10
+
+
+@pytest.mark.parametrize("end", ["continued", "killed"])
+@pytest.mark.parametrize("how", ["cut", "cancelled"])
+def test_cutting_the_chunk_of_a_worker_stopped_at_any_line_is_exact(bench, how, end, pytestconfig):
+    """What is taken back runs once and elsewhere, or never; what is not is answered, wherever the worker was."""
+    survived, cut = 0, 0
+    engine = bench.executor._dispatcher.engine
+    engine._holds_up = lambda *_: False  # while the first item waits at the door: it is cut here, and by nobody else
+    for point in points(pytestconfig, 5):
+        if survived == 2:
+            break
+        bench.warm()
+        numbers = [bench.number() for _ in range(8)]
+        function = partial(tasks.arm_first, bench.door.port, point, signal.SIGSTOP, numbers[0])
+        results = bench.executor.map(function, numbers, chunksize=8, on_error="collect")
+        visitor = bench.door.arrival()
+        (chunk,) = results._run.chunks
+        (part,) = bench.executor._dispatcher.works_of(results._run)
+        visitor.release()
+        until(lambda pid=visitor.pid, chunk=chunk: state_of(pid) == "T" or not chunk.left)
+        stopped = state_of(visitor.pid) == "T"
+        (handle,) = engine._handles.values()
+        if stopped and how == "cut":
+            with engine._lock:
+                engine._cut_short(handle)
+        elif stopped:
+            results._run.cancel()
+        cut += handle.last_cut == part.call_id
+        if stopped and end == "killed":
+            kill(visitor.pid)
+        elif stopped:
+            os.kill(visitor.pid, signal.SIGCONT)
+        survived += not stopped
+        outcomes = _outcomes_of_map(results, point)
+        attempts = bench.journal.attempts()
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            begun = attempts[number]
+            if outcome.error is None:
+                assert (begun, outcome.value) == (1, tasks.value_of(number * KINDS)), f"point {point}: {begun} times"
+            elif how == "cancelled" and isinstance(outcome.error, CancelledError):
+                assert not begun, f"point {point}: cancelled, and has run"
+            else:
+                assert end == "killed" and isinstance(outcome.error, WorkerLostError) and begun <= 1
+        kill(visitor.pid)  # it still counts lines
+    assert cut > 5
+
+
+def test_chunk_that_was_cut_and_has_ended_before_anybody_was_told(bench):
+    """The collector finds the cut and the replies that came after it at the same time."""
+    bench.warm()
+    made = []
+
+    def submit():
+        numbers = [bench.number() for _ in range(8)]
+        function = partial(tasks.wait_at, bench.door.port)
+        made.extend((numbers, bench.executor.map(function, numbers, chunksize=8, on_error="collect")))
+
+    _, release = bench.hold_collector(submit)
+    numbers, results = made
+    (handle,) = bench.executor._dispatcher.engine._handles.values()
+    visitor = bench.door.arrival()
+    results._run.cancel()
+    visitor.release()
+    assert select.select([handle.wire.fd], [], [], SECONDS)[0]  # the last reply is there
+    release.set()
+    first, *others = _outcomes_of_map(results, 0)
+    assert first.value == tasks.value_of(numbers[0] * KINDS)
+    assert {type(outcome.error) for outcome in others} == {CancelledError}
+    assert [bench.journal.attempts()[number] for number in numbers] == [1] + [0] * 7
+
+
+def _outcomes_of_map(results, point):
+    """Take a map's outcomes in bounded time."""
+    taken = []
+    taking = threading.Thread(target=lambda: taken.extend(results), daemon=True)
+    taking.start()
+    taking.join(SECONDS)
+    assert not taking.is_alive(), f"point {point}: not all items are answered"
+    return taken
 
 
 # ---- in the middle of a frame -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from math import inf
 from threading import get_ident
 from time import monotonic
 
+from parapluie import worker
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.attend import SHORT_SECONDS, Attendance
 from parapluie.backends.process.handle import Handle
@@ -35,7 +36,6 @@ _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one ca
 _MOST_AHEAD = 512
 _LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter
 _IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
-_QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after
 _LOOK_SECONDS = 0.02  # for which a quiet worker's lock is waited for
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # between two looks at a worker that was stopped where it holds its lock
 _START_AGAIN_SECONDS = 0.1
@@ -53,6 +53,7 @@ class ProcessBackend(Backend):
         self._seconds = 1.0  # measured, of one call; long at first, so that nothing is given ahead unknown
         self._telling: list[int] = []  # calls whose answer the host is just being told
         self._returning: dict[int, Call] = {}  # taken back, and the host not told yet
+        self._cut: dict[int, int] = {}  # calls that end before an item, and the host not told yet
         self._refused = False  # the host offered more than was taken, and waits for `room`
         self._stopping = False
         self._to_flush: set[Handle] = set()
@@ -103,7 +104,7 @@ class ProcessBackend(Backend):
                 handle.heard = handle.last_given = monotonic()
                 if self._memory.dozing:
                     self._memory.wake()
-            if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1):
+            if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1 or batch[0].items > 1):
                 handle.behind = True
                 if get_ident() != self._collector.ident:
                     self._wake()  # it has to look whether what is behind gets held up
@@ -196,6 +197,8 @@ class ProcessBackend(Backend):
                 return True
             taken = self._take_back(handle)
             withdrawn = self._returning.pop(call_id, None) is not None
+            if not withdrawn and not running:
+                self._cut_short(handle, call_id)
         self._return(taken)  # also if that one has begun: what was taken back with it is not the worker's any more
         return withdrawn
 
@@ -220,6 +223,20 @@ class ProcessBackend(Backend):
             self._refused = True  # they wait for room now
             self._wake()
 
+    def _cut_short(self, handle: Handle, call_id: int | None = None) -> bool:
+        """Take back what has not begun of the chunk that a worker runs; the collector tells the host."""
+        cut = handle.cut(call_id)
+        if cut is None:
+            return False
+        self._cut[cut[0]] = cut[1]
+        self._wake()
+        return True
+
+    def _tell_cut(self) -> None:
+        """Tell the host what was taken back of begun chunks. The collector's, so that it is before their last reply."""
+        while self._cut:
+            self._host.returned(*self._cut.popitem())
+
     def begun(self, call_id: int) -> Begun | None:
         handle = self._holder(call_id)
         return None if handle is None else handle.begun(call_id)
@@ -235,7 +252,7 @@ class ProcessBackend(Backend):
             self._attendance.attend(handle)
 
     def _attended(self, handle: Handle, seconds: float) -> None:
-        handle.answered()
+        handle.answered(monotonic())
         self._learn(seconds)
         if self._refused:
             self._wake()  # to announce room
@@ -291,7 +308,7 @@ class ProcessBackend(Backend):
         due = min(self._start_again or inf, self._attendance.next_look)
         for handle in list(self._handles.values()):
             if handle.behind:
-                due = min(due, handle.heard + _QUIET_SECONDS)
+                due = min(due, handle.heard + handle.patience)
             if not handle.ready and not handle.killed:
                 due = min(due, handle.started + self._host.start_timeout)
         if due == inf:
@@ -321,7 +338,7 @@ class ProcessBackend(Backend):
         Replies are seen twice, in the page and in the pipe, and the page may be ahead of the pipe; so one that was
         taken is passed over, and one whose predecessor is still in the pipe is left for later.
         """
-        answers = []
+        answers: list[_Answer] = []
         with self._lock:
             handle.receiving = False
             for kind, body in frames:
@@ -335,16 +352,17 @@ class ProcessBackend(Backend):
                     if kind == REPLY:
                         del handle.calls[number]
                         self._learn(seconds)
-                    answers.append((number, payload, buffers))
+                    _gather(answers, number, payload, buffers)
                 elif kind in {READY, REFUSES}:
                     handle.ready = True
                     if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
                         self._host.started()
             if answers:
                 self._telling = [number for number, _, _ in answers]
-                handle.answered()
-        for call_id, payload, buffers in answers:
-            self._host.replied(call_id, payload, buffers)
+                handle.answered(monotonic())
+        self._tell_cut()
+        for call_id, replies, buffers in answers:
+            self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), buffers)
         self._telling = []
 
     def _learn(self, seconds: float) -> None:
@@ -373,6 +391,7 @@ class ProcessBackend(Backend):
             handle.close()
         if early:
             self._host.start_failed(why or early_end("a worker", exit_code, found))
+        self._tell_cut()
         for call, loss in losses:
             if loss.began or self._returning.pop(call.id, None) is not None:
                 self._host.lost(call.id, loss)
@@ -398,12 +417,13 @@ class ProcessBackend(Backend):
                 self._refused = True
             error, self._start_error = self._start_error, None
             handles = list(self._handles.values())
+        self._tell_cut()
         if error is not None and not any(handle.ready for handle in handles):  # else the others go on, and it passes
             self._host.start_failed(f"a process could not be started: {type(error).__name__}: {error}", error)
         for handle in handles:
             if not handle.ready and not handle.killed:
                 self._end_slow_start(handle, now)
-            if handle.behind and now - handle.heard >= _QUIET_SECONDS:
+            if handle.behind and now - handle.heard >= handle.patience:
                 self._look_after(handle, now)
             if handle.wire.torn and not handle.told:
                 self._retire_torn(handle)
@@ -414,7 +434,7 @@ class ProcessBackend(Backend):
             handle.process.kill()
 
     def _look_after(self, handle: Handle, now: float) -> None:
-        """Read a quiet worker's sealed replies, and take back what is held up behind the call that it runs."""
+        """Read a quiet worker's sealed replies, and take back what is held up behind what it runs."""
         if handle.ready:
             replies = handle.sealed_replies(_LOOK_SECONDS)
             if replies is None:  # stopped just where it holds its lock: to ask takes time that others need
@@ -425,18 +445,25 @@ class ProcessBackend(Backend):
             self._take_page(handle, replies)
         with self._lock:
             handle.heard = now
-            handle.behind = len(handle.calls) > 1 or not handle.ready
-            taken = self._take_back(handle) if handle.behind and self._holds_up(handle, now) else []
-            if taken:
+            handle.behind = not handle.ready or handle.has_more()
+            held_up = handle.behind and self._holds_up(handle, now)
+            taken = self._take_back(handle) if held_up else []
+            cut = held_up and self._cut_short(handle)
+            if taken or cut:
                 handle.stuck = True
-                handle.behind = False
                 self._seconds = max(self._seconds, _AHEAD_SECONDS)  # a surprise: nobody is given much ahead now
+            if taken or cut or (held_up and handle.ready and len(handle.calls) == 1):  # else there is nothing to take
+                handle.behind = False
+        if held_up and handle.ready:  # it may have sealed more before it was asked, and from now on nobody looks
+            self._take_page(handle, handle.sealed_replies(_LOOK_SECONDS))
+        self._tell_cut()
         self._return(taken)
 
     def _holds_up(self, handle: Handle, now: float) -> bool:
         """Say whether what a quiet worker has not begun had better run elsewhere.
 
-        That is where others have nothing to do, and else when the call takes longer than calls did so far. One that
+        That is where others have nothing to do, and else when the call, or the item of a chunk, takes longer than calls
+        did so far. One that
         has begun nothing of what it was given is starting, reading, or was not let run: it is only relieved by another
         one that is ready, and never in the middle of a message, which would have to be written once more.
         """
@@ -564,3 +591,15 @@ class ProcessBackend(Backend):
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))
+
+
+_Answer = tuple[int, list[memoryview], list[memoryview]]  # call, replies, buffers of all of them
+
+
+def _gather(answers: list[_Answer], number: int, payload: memoryview, buffers: list[memoryview]) -> None:
+    """Add a reply; one to the same call as the last is told together with that, unless it is empty."""
+    if answers and answers[-1][0] == number and not worker.is_empty(payload):
+        answers[-1][1].append(payload)
+        answers[-1][2].extend(buffers)
+    else:
+        answers.append((number, [payload], buffers))

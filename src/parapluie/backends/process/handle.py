@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from parapluie.evidence import Evidence
 
+_QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
+_QUIET_CHUNK_SECONDS = 0.01  # and one that runs a chunk after this, which is longer than a chunk that map has sized
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
 
 
@@ -30,9 +32,9 @@ class Handle:
 
     Attributes:
         calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
-        given: how many calls it was ever given. last: the id of the last one.
+        given: how many calls it was ever given. last: the id of the last one. last_cut: of the last that was cut.
         heard: when it last answered, or was looked after. last_given: when it last got something to do.
-        behind: there may be something behind what it runs.
+        behind: there may be something behind what it runs. patience: seconds of quiet until that is looked after.
         stuck: what it runs takes so long that the calls behind that were taken back; it gets none until it answers.
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
@@ -71,13 +73,14 @@ class Handle:
         self.pid: int = self.process.pid
         self.started = self.heard = self.last_given = monotonic()
         self.calls: dict[int, Call] = {}
-        self.given = self.last = 0
+        self.given = self.last = self.last_cut = 0
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.watched = self.receiving = False
         self.attendant: object = None
         self.killed = ""
         self.peak_memory: int | None = None
+        self.patience = _QUIET_SECONDS
         self.pause = 0.0  # seconds between looks while it cannot be asked
 
     @property
@@ -92,6 +95,8 @@ class Handle:
 
     def give(self, calls: Sequence[Call]) -> bool:
         """Send calls in one write; False if something is left to flush."""
+        if not self.calls:
+            self._be_patient_with(calls[0])
         pieces: list[Any] = []
         for call in calls:
             self.calls[call.id] = call
@@ -100,16 +105,22 @@ class Handle:
         self.last = call.id
         return self.wire.send(pieces)
 
+    def answered(self, now: float) -> None:
+        """Note that it has answered."""
+        self.heard = now
+        self.stuck = False
+        self.behind = self.has_more()
+        for call in self.calls.values():
+            self._be_patient_with(call)
+            break
+
+    def _be_patient_with(self, call: Call) -> None:
+        self.patience = _QUIET_SECONDS if call.items == 1 else _QUIET_CHUNK_SECONDS
+
     def has_more(self) -> bool:
         """Say whether there may be sealed replies, or calls that have not begun, behind what the worker runs."""
         calls = self.calls
-        return len(calls) > 1 or (bool(calls) and next(iter(calls.values())).items > 1)
-
-    def answered(self) -> None:
-        """Note that it has answered."""
-        self.heard = monotonic()
-        self.stuck = False
-        self.behind = self.has_more()
+        return len(calls) > 1 or any(call.items > 1 and number != self.last_cut for number, call in calls.items())
 
     @property
     def attendable(self) -> bool:
@@ -149,6 +160,28 @@ class Handle:
         for number in taken:
             del self.calls[number]
         return taken
+
+    def cut(self, number: int | None = None) -> tuple[int, int] | None:
+        """Have the chunk that runs end before the items that have not begun.
+
+        Args: number: only if it is that call.
+        Returns: the call and the first of those items; None if there are none, or if the worker cannot be asked.
+        """
+        if all(call.items == 1 for call in self.calls.values()) or not self.page.lock.acquire(timeout=_LOCK_SECONDS):
+            return None
+        try:
+            begun, _, stop, _ = self.page.mark()
+            call = self.calls.get(begun)
+            if call is None or begun == self.last_cut or (number is not None and begun != number):
+                return None
+            # Items run in ascending order, in the ranges of a selection as well.
+            if stop >= (call.select[-1].stop if call.select else call.items):
+                return None
+            self.page.cut(begun, stop)
+        finally:
+            self.page.lock.release()
+        self.last_cut = begun
+        return begun, stop
 
     def kill_at(self, number: int, item: int | None, why: str) -> bool:
         """Kill the worker if it is at that call, and at that item if one is given."""

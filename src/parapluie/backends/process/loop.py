@@ -1,10 +1,12 @@
 """The worker's loop: reads calls from its pipe, runs them one after another, writes replies. Standard library only.
 
     pipe ─▶ inbox ─▶ begin (mark, under the page's lock) ─▶ worker.execute ─▶ seal into the page ─▶ pipe
-                       └─ withdrawn? skip
+                       ├─ withdrawn? skip                      │ the next items
+                       └─ cut? end it here  ◀──────────────────┘
 
 One thread. Replies are gathered in the page and written to the pipe together: when there is nothing left to run, when
-the page is full, or when the first of them is half a millisecond old. A reply is sealed before the next call is marked
+the page is full, or when the first of them is half a millisecond old; parts of a chunk's reply, behind which the parent
+gives nothing, wait a little longer, since to read them costs it time. A reply is sealed before the next call is marked
 as begun, so the parent finds every finished task's answer in the pipe or in the page, whenever the worker dies.
 """
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _SOON_SECONDS = 0.0001  # between an answer and the next call, where a caller waits for each
 _FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent sends more before that is used up
+_PART_SECONDS = 0.008  # shorter than the quiet after which the parent looks into the page
 
 
 def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
@@ -78,13 +81,14 @@ class _Loop:
         self._frames = Frames()
         self._inbox: deque[tuple[int, memoryview]] = deque()
         self._kept = 0  # bytes of replies in the page
-        self._kept_since = 0.0
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         self._poll = poll.poll
         self._soon = False  # the last call came soon after the answer to the one before
+        self._flush_at = 0.0  # when they are to be written
         self._pid = os.getpid()
         self._number = 0
+        self._cut = False  # the call ends before its last item
         self._serial = 0  # of the last reply
         self._began = 0.0
         self._start = 0.0
@@ -129,29 +133,37 @@ class _Loop:
         """Run a call, unless it was withdrawn, and keep its reply."""
         number, each, select, payload, buffers = read_call(body)
         del body
-        self._number = number
+        self._number, self._cut = number, False
         first = 0 if select is None else select[0].start
-        if not self._begin(first, first + 1, look=True):
+        if not self._begin(first, first + 1, look=True):  # withdrawn
             return
         self._began, self._start = time(), perf_counter()
         worker.execute(payload, buffers, select, self._emit, self._mark, each=each)
+        if self._cut and self._segments:
+            self._keep(PART)  # so that the reply is empty, by which the host knows it for the last one
         self._keep(REPLY)
 
-    def _begin(self, item: int, stop: int, *, look: bool = False) -> bool:
+    def _begin(self, item: int, stop: int, *, look: bool = False) -> int:
+        """Mark items as begun, unless they were taken back; return how far they may run, at most stop."""
         self._lock()
         try:
             if look and self._number <= self._page.withdrawn():
-                return False
-            self._page.begin(self._kept, self._number, item, stop, monotonic())
+                return 0
+            # A block that was cut off by an error is followed by one that begins before its end, and so before the cut.
+            stop = self._page.before_cut(self._number, stop)
+            if stop > item:
+                self._page.begin(self._kept, self._number, item, stop, monotonic())
         finally:
             self._release()
-        return True
+        return stop
 
-    def _mark(self, item: int, stop: int) -> None:
-        """Before items of a chunk: seal what is done, then mark."""
+    def _mark(self, item: int, stop: int) -> int:
+        """Before items of a chunk: seal what is done, then mark; return how far they may run."""
         if self._segments:
             self._keep(PART)
-        self._begin(item, stop)
+        stop = self._begin(item, stop)
+        self._cut = stop <= item
+        return stop
 
     def _emit(self, segment: bytes, buffers: Sequence[Any]) -> None:
         self._segments.append(segment)
@@ -184,10 +196,10 @@ class _Loop:
         if large:
             self.write(pieces)
             return
-        if not self._kept:
-            self._kept_since = now - seconds
+        flush_at = now + _PART_SECONDS if kind == PART else self._start + _FLUSH_SECONDS
+        self._flush_at = min(self._flush_at, flush_at) if self._kept else flush_at
         self._kept = self._page.keep(self._kept, pieces)
-        if now - self._kept_since >= _FLUSH_SECONDS:
+        if now >= self._flush_at:
             self.flush()
 
     def flush(self) -> None:

@@ -271,7 +271,9 @@ _SEALED_AND_MARK = struct.Struct("<QQQQd")
 _WITHDRAWN = struct.Struct("<Q")  # calls up to this number are not to be begun
 _AT_MARK = _SEALED.size
 _AT_WITHDRAWN = _SEALED_AND_MARK.size
-_AT_REPLIES = 64
+_CUT = struct.Struct("<QQ")  # number of a call, and the item from which on nothing of it is to be begun
+_AT_CUT = _AT_WITHDRAWN + _WITHDRAWN.size
+_AT_REPLIES = _AT_CUT + _CUT.size
 PAGE_SIZE = 1 << 15
 
 
@@ -319,6 +321,15 @@ class Page:
     def withdraw(self, number: int) -> None:
         """Withdraw the calls up to a number, but for those that have begun."""
         _WITHDRAWN.pack_into(self._view, _AT_WITHDRAWN, number)
+
+    def before_cut(self, number: int, stop: int) -> int:
+        """Return how far a call's items may be begun: up to stop, or to where it was cut."""
+        cut, first = _CUT.unpack_from(self._view, _AT_CUT)
+        return min(stop, first) if cut == number else stop
+
+    def cut(self, number: int, item: int) -> None:
+        """Have a call that has begun end before an item."""
+        _CUT.pack_into(self._view, _AT_CUT, number, item)
 
     def keep(self, offset: int, pieces: Iterable[Any]) -> int:
         """Write sealed replies behind those that are there; return where they end. `seal` makes them visible."""
