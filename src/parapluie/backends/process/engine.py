@@ -13,7 +13,6 @@ with room, and never waits; one thread collects everything that comes back.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import threading
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from time import monotonic
 
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.handle import Handle
+from parapluie.backends.process.ports import Waiter
 from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
 from parapluie.evidence import OomKills, early_end, evidence_of
 from parapluie.memory import MemoryWatch
@@ -65,14 +65,9 @@ class ProcessBackend(Backend):
         with ExitStack() as undo:
             self._memory = MemoryWatch(self._note_memory)
             undo.callback(self._memory.stop)
-            self._selector = selectors.DefaultSelector()  # the collector's, as all that is registered with it
+            self._selector = Waiter()  # the collector's, as all that is registered with it
             undo.callback(self._selector.close)
-            self._wake_read, self._wake_write = os.pipe()
-            undo.callback(os.close, self._wake_read)
-            undo.callback(os.close, self._wake_write)
-            os.set_blocking(self._wake_read, False)
-            os.set_blocking(self._wake_write, False)
-            self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+            self._wake = self._selector.wake
             self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
             self._collector.start()
             undo.pop_all()
@@ -163,9 +158,7 @@ class ProcessBackend(Backend):
         others = [handle.wire.fd for handle in self._handles.values()]
         try:
             with start_lock():
-                handle = Handle(
-                    self._numbers, host.context, host.bootstrap, [*others, self._wake_read, self._wake_write]
-                )
+                handle = Handle(self._numbers, host.context, host.bootstrap, self._selector, others)
         except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
             self._start_again = monotonic() + _START_AGAIN_SECONDS
             # The collector tells: it holds no lock when it does. The traceback would keep the page and its semaphore.
@@ -222,12 +215,6 @@ class ProcessBackend(Backend):
 
     # ---- collecting -------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"\0")
-        except (BlockingIOError, OSError):
-            return  # full: it is awake already; closed: there is nobody to wake
-
     def _collect(self) -> None:
         try:
             while not self._ended:
@@ -241,7 +228,8 @@ class ProcessBackend(Backend):
         for key, events in self._selector.select(self._timeout()):
             handle = key.data
             if handle is None:
-                self._drain_wakeups()
+                self._selector.drain()
+                self._awake = True
             elif key.fd == handle.sentinel:
                 dead.append(handle)
             else:
@@ -257,13 +245,6 @@ class ProcessBackend(Backend):
             self._keep_house()
         if self._refused:
             self._announce_room()
-
-    def _drain_wakeups(self) -> None:
-        self._awake = True
-        try:
-            os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            return
 
     def _timeout(self) -> float | None:
         """Return for how long nothing has to be looked at; None if only an event can change that."""
@@ -518,8 +499,6 @@ class ProcessBackend(Backend):
             self._collector.join()
         self._memory.stop()
         self._selector.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))

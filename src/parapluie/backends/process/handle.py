@@ -7,8 +7,10 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from parapluie import orphans
 from parapluie.backend import Begun, Call, Loss
 from parapluie.backends.process import loop
+from parapluie.backends.process.ports import pipe
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
 from parapluie.dumps import DumpFile
 from parapluie.memory import peak_memory
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.context import BaseContext
 
+    from parapluie.backends.process.ports import Waiter
     from parapluie.evidence import Evidence
 
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
@@ -38,21 +41,24 @@ class Handle:
         dump: where its fault handler writes. peak_memory: in bytes, as it was last seen.
     """
 
-    def __init__(self, number: int, context: BaseContext, bootstrap: bytes, others: Sequence[int]) -> None:
+    def __init__(
+        self, number: int, context: BaseContext, bootstrap: bytes, waiter: Waiter, others: Sequence[int]
+    ) -> None:
         self.number = number
         self.page = Page(context.Lock())
-        ours, theirs = context.Pipe(duplex=True)
+        ours, theirs = pipe(waiter)
         self.dump = DumpFile()
         forked = context.get_start_method() == "fork"
         self.process: Any = context.Process(  # type: ignore[attr-defined]
             target=loop.main,
-            args=(theirs, self.page, bootstrap, (*others, ours.fileno()) if forked else (), self.dump),
+            args=(theirs, self.page, bootstrap, (*others, *waiter.descriptors, ours.fd) if forked else (), self.dump),
             name=f"parapluie-process-{number}",
         )
         try:
             with starting(context.get_start_method()):
-                _ask_for_descriptors(ours.fileno())
+                _ask_for_descriptors(ours.fd)
                 self.process.start()
+                orphans.bind(self.process)
         except BaseException:
             ours.close()
             self.dump.close()

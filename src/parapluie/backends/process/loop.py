@@ -33,15 +33,15 @@ from parapluie.backends.process.wire import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from multiprocessing.connection import Connection
     from typing import Any
 
+    from parapluie.backends.process.ports import WorkerEnd
     from parapluie.dumps import DumpFile
 
 _FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent sends more before that is used up
 
 
-def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
+def main(connection: WorkerEnd, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
     """Run a worker until the sentinel, or until the parent's end of the pipe is closed.
 
     Args:
@@ -67,7 +67,7 @@ def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequen
 class _Loop:
     """What a worker keeps between calls."""
 
-    def __init__(self, connection: Connection, page: Page) -> None:
+    def __init__(self, connection: WorkerEnd, page: Page) -> None:
         self._connection = connection  # kept open
         self._fd = connection.fileno()
         self._page = page

@@ -11,7 +11,6 @@ A frame is a type, a length and a body. The sentinel is a type of its own, so no
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import deque
 from multiprocessing.heap import BufferWrapper
@@ -19,11 +18,11 @@ from multiprocessing.heap import BufferWrapper
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from multiprocessing.connection import Connection
     from multiprocessing.synchronize import Lock
     from typing import Any
 
     from parapluie.backend import Call
+    from parapluie.backends.process.ports import ParentEnd
 
 FRAME = struct.Struct("<BQ")  # type, length of the body
 CALL, STOP, READY, REPLY, PART, REFUSES = range(1, 7)
@@ -154,12 +153,15 @@ def split_frames(view: memoryview) -> tuple[list[tuple[int, memoryview]], int, i
 
 
 class Wire:
-    """The parent's end: it never blocks. Guarded by the engine's lock, but for `receive`, which is the collector's."""
+    """The parent's end: it never blocks. Guarded by the engine's lock, but for `receive`, which is the collector's.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.fd = connection.fileno()
-        os.set_blocking(self.fd, False)
+    Attributes:
+        fd: what the engine's waiter knows it by. close: lets go of it; the worker's read ends.
+    """
+
+    def __init__(self, end: ParentEnd) -> None:
+        self.fd = end.fd
+        self._read_some, self._write_some, self.close = end.read, end.write, end.close
         self._frames = Frames()
         self._unsent: deque[memoryview] = deque()
         self.torn = False  # a write was interrupted: what the worker got of the frame is not known
@@ -187,7 +189,7 @@ class Wire:
     def _write(self, data: bytes | memoryview, *, again: bool = False) -> bool:
         whole = False
         try:
-            sent = os.write(self.fd, data)
+            sent = self._write_some(data)
             whole = True
         except BlockingIOError:
             sent, whole = 0, True
@@ -207,7 +209,7 @@ class Wire:
         frames: list[tuple[int, memoryview]] = []
         while True:
             try:
-                data = os.read(self.fd, READ_SIZE)
+                data = self._read_some(READ_SIZE)
             except BlockingIOError:
                 return frames, False
             except OSError:
@@ -217,10 +219,6 @@ class Wire:
             frames += self._frames.add(data)
             if len(data) < READ_SIZE:
                 return frames, False
-
-    def close(self) -> None:
-        """Close the parent's end: the worker's read ends."""
-        self._connection.close()
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------
