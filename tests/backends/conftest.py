@@ -11,13 +11,10 @@ What a row claims is what its `BackendInfo` says, so a claim that is not kept is
 from __future__ import annotations
 
 import concurrent.futures
-import multiprocessing
-import os
-import select
-import signal
 import time
 from typing import NamedTuple
 
+import processes
 import pytest
 from backend_tasks import SECONDS
 from endings import defects, shut_down
@@ -202,35 +199,9 @@ def counting():
 # ---- processes --------------------------------------------------------------------------------------------------
 
 
-def _kill(pid):
-    """Kill a worker, and return when it has ended."""
-    if not hasattr(os, "pidfd_open"):
-        os.kill(pid, signal.SIGKILL)
-        _poll_until_gone(pid)
-        return
-    descriptor = os.pidfd_open(pid)
-    try:
-        os.kill(pid, signal.SIGKILL)
-        assert select.select([descriptor], [], [], SECONDS)[0]
-    finally:
-        os.close(descriptor)
-
-
-def _poll_until_gone(pid):
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if pid not in {child.pid for child in multiprocessing.active_children()}:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return
-        time.sleep(0.01)
-    raise AssertionError(f"process {pid} does not end")
-
-
 @pytest.fixture
 def kill():
-    return _kill
+    return processes.kill
 
 
 @pytest.fixture
