@@ -39,6 +39,11 @@ SLOW_TO_START = (
 )
 
 
+# What is marked `windows`: the engine that is another one there.
+ON_WINDOWS = ("process-spawn", "manager-spawn")
+NOT_ON_WINDOWS = ()
+
+
 class Row(NamedTuple):
     """One backend, one start method."""
 
@@ -84,7 +89,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("backend", rows, indirect=True, scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
+    for item in items:
+        row = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+        if isinstance(row, Row) and row.id in ON_WINDOWS and item.path.name not in NOT_ON_WINDOWS:
+            item.add_marker(pytest.mark.windows)
     # Here, and not by giving fewer parameters: pytest runs together what has the same position in the list of them.
     items[:] = [item for item in items if not hasattr(item, "callspec") or _concerns(item)]
 

@@ -31,6 +31,7 @@ CRASH = [*processes.CRASH_FRAMES, "segfault"]  # the innermost frames
 ABORTED_WORDS = "ended with exit code 3" if sys.platform == "win32" else "was killed by SIGABRT"
 MB = 1_000_000
 
+pytestmark = pytest.mark.windows
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals and no fork")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory another process uses")
 methods = pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())

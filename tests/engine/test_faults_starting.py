@@ -6,14 +6,16 @@ import fault_help
 import fault_tasks as tasks
 import processes
 import pytest
-from fault_help import both_backends, every_method, every_row, outcome, posix, process_only, rows, until
+from fault_help import SLOWER, both_backends, every_method, every_row, outcome, posix, process_only, rows, until
 from fault_tasks import SECONDS
 
 from parapluie import RemoteTraceback, WorkerInitError
 
+pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 WAYS_TO_DIE = ["exits", "killed"]
+LATE = 0.3 * SLOWER
 MOST_TRIES = 8  # of an executor with two workers; each may be at its last one when the first gives up
 
 
@@ -103,7 +105,11 @@ def test_worker_that_dies_of_importing_main(faults, row, deaths, exit_code):
 @pytest.mark.parametrize("how", ["waiting", "in C", pytest.param("stopped", marks=posix)])
 def test_initializer_that_hangs_once_costs_nothing(faults, row, how):
     executor = faults.make(
-        row, 1, start_timeout=0.7, initializer=tasks.hang_preparing, initargs=(faults.notes, faults.port, how, 1)
+        row,
+        1,
+        start_timeout=0.7 * SLOWER,
+        initializer=tasks.hang_preparing,
+        initargs=(faults.notes, faults.port, how, 1),
     )
     futures = [executor.submit(tasks.square, number) for number in range(40)]
     assert faults.gate.arrival().ends()
@@ -114,11 +120,11 @@ def test_initializer_that_hangs_once_costs_nothing(faults, row, how):
 @every_method
 def test_initializers_that_hang_are_a_few_and_end_every_task(faults, row):
     executor = faults.make(
-        row, start_timeout=0.3, initializer=tasks.hang_preparing, initargs=(faults.notes, faults.port, "in C")
+        row, start_timeout=LATE, initializer=tasks.hang_preparing, initargs=(faults.notes, faults.port, "in C")
     )
     errors = [future.exception(SECONDS) for future in submit_some(executor)]
     assert {type(error) for error in errors} == {WorkerInitError}
-    assert all("a worker was not ready after start_timeout=0.3 seconds" in str(error) for error in errors)
+    assert all(f"a worker was not ready after start_timeout={LATE:g} seconds" in str(error) for error in errors)
     executor.shutdown()
     assert len(faults.lines()) <= MOST_TRIES
     while not faults.gate.nobody():

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import processes
+import pytest
 import soak_tasks as tasks
 from soak_tasks import KINDS, NAMES, SECONDS
 from soak_watch import Defects, Journal, Leftovers, describe, living, outcomes_of
@@ -298,6 +299,7 @@ def soak(backend, folder, config, count, share=1.0):
     print(f"{total} tasks, {kills} kills, {rounds} rounds, {spent:.1f} s", file=sys.stderr)  # noqa: T201
 
 
+@pytest.mark.windows
 def test_very_many_tasks_while_workers_are_killed(tmp_path, pytestconfig):
     soak("process", tmp_path, pytestconfig, TASKS, share=0.9)
 
