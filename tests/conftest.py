@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import pytest
 
-SLOWER = 5.0 if sys.platform == "win32" else 1.0  # processes start slowly there, and slower still under Wine
+PATIENCE = 5.0 if sys.platform == "win32" else 1.0  # processes start slowly there, and slower still under Wine
 DEADLINE = 60.0  # seconds, where a test has no mark of its own
 GRACE = 5.0  # seconds after which faulthandler takes over
 
@@ -51,7 +51,7 @@ def pytest_runtest_protocol(item):
     if item.config.getoption("usepdb"):
         return (yield)
     mark = item.get_closest_marker("deadline")
-    seconds = SLOWER * (mark.args[0] if mark else DEADLINE)
+    seconds = PATIENCE * (mark.args[0] if mark else DEADLINE)
     watch = threading.Timer(seconds, _end, (item, seconds))
     watch.name, watch.daemon = "deadline", True
     watch.start()

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 SECONDS = 30.0  # for every wait
+SLOWER = 10.0 if sys.platform == "win32" else 1.0  # a worker starts, and still more so under Wine
 BINARY = getattr(os, "O_BINARY", 0)  # for os.open
 
 if sys.platform == "win32":

@@ -30,7 +30,6 @@ from parapluie import Executor
 
 METHODS = multiprocessing.get_all_start_methods()
 QUICK = "fork" if "fork" in METHODS else "spawn"
-SLOWER = 10.0 if sys.platform == "win32" else 1.0  # workers start, and still more so under Wine
 ENDED = 5.0  # seconds after which nothing of a program that was killed may be left
 TRACEBACK = "Traceback (most recent call last)"
 

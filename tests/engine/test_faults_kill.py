@@ -7,8 +7,9 @@ import concurrent.futures
 import fault_help
 import fault_tasks as tasks
 import pytest
-from fault_help import SLOWER, both_backends, linux, params, posix, process_only
+from fault_help import both_backends, linux, params, posix, process_only
 from fault_tasks import SECONDS
+from processes import SLOWER
 
 from parapluie import Shutdown, TaskTimeoutError, WorkerLostError
 

@@ -6,8 +6,9 @@ import fault_help
 import fault_tasks as tasks
 import processes
 import pytest
-from fault_help import SLOWER, both_backends, every_method, every_row, outcome, posix, process_only, rows, until
+from fault_help import both_backends, every_method, every_row, outcome, posix, process_only, rows, until
 from fault_tasks import SECONDS
+from processes import SLOWER
 
 from parapluie import RemoteTraceback, WorkerInitError
 
@@ -104,13 +105,8 @@ def test_worker_that_dies_of_importing_main(faults, row, deaths, exit_code):
 @process_only
 @pytest.mark.parametrize("how", ["waiting", "in C", pytest.param("stopped", marks=posix)])
 def test_initializer_that_hangs_once_costs_nothing(faults, row, how):
-    executor = faults.make(
-        row,
-        1,
-        start_timeout=0.7 * SLOWER,
-        initializer=tasks.hang_preparing,
-        initargs=(faults.notes, faults.port, how, 1),
-    )
+    once = faults.notes, faults.port, how, 1
+    executor = faults.make(row, 1, start_timeout=0.7 * SLOWER, initializer=tasks.hang_preparing, initargs=once)
     futures = [executor.submit(tasks.square, number) for number in range(40)]
     assert faults.gate.arrival().ends()
     assert [outcome(future) for future in futures] == [number * number for number in range(40)]
