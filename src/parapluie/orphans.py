@@ -71,12 +71,16 @@ def ignore_interrupts() -> None:
 
 
 if sys.platform == "win32":
-    _job: int | None = None  # closed by the system, when this process ends
+    _KILL_ON_JOB_CLOSE, _SILENT_BREAKAWAY_OK = 0x2000, 0x1000
+    _EXTENDED_LIMITS = 9
+
+    _job: int | None = None  # closed by the system, when this process ends; 0: there can be none
 
     def bind(process: BaseProcess) -> None:
         """Have a child that has just been started end with this process. Call it under the lock of `starting`.
 
-        Does nothing where the system refuses: the child has ended, or is in a job that does not allow another one.
+        Where the system refuses, the child's own thread is all that there is: the child has ended, or it is in a job
+        that allows no other one, or this process may make none.
         """
         global _job  # noqa: PLW0603 - one for the process
         from ctypes import WinDLL
@@ -84,10 +88,14 @@ if sys.platform == "win32":
 
         if _job is None:
             _job = _made_job()
-        WinDLL("kernel32").AssignProcessToJobObject(HANDLE(_job), HANDLE(process.sentinel))
+        if _job:
+            WinDLL("kernel32").AssignProcessToJobObject(HANDLE(_job), HANDLE(process.sentinel))
 
     def _made_job() -> int:
-        """Make a job that ends what is in it with its last handle, but lets go of what its processes start."""
+        """Make a job that ends what is in it with its last handle, but lets go of what its processes start.
+
+        Return 0 if the system refuses.
+        """
         import ctypes
         from ctypes.wintypes import DWORD, HANDLE
 
@@ -106,18 +114,14 @@ if sys.platform == "win32":
                 ("memory", ctypes.c_size_t * 4),
             )
 
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel = ctypes.WinDLL("kernel32")
         kernel.CreateJobObjectW.restype = HANDLE
+        job = kernel.CreateJobObjectW(None, None) or 0
         limits = Limits(flags=_KILL_ON_JOB_CLOSE | _SILENT_BREAKAWAY_OK)
-        job = kernel.CreateJobObjectW(None, None)
-        if not job or not kernel.SetInformationJobObject(
+        done = kernel.SetInformationJobObject(
             HANDLE(job), _EXTENDED_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)
-        ):
-            raise ctypes.WinError(ctypes.get_last_error())
-        return int(job)
-
-    _KILL_ON_JOB_CLOSE, _SILENT_BREAKAWAY_OK = 0x2000, 0x1000
-    _EXTENDED_LIMITS = 9
+        )
+        return int(job) if done else 0
 
 else:
 
