@@ -31,11 +31,11 @@ CRASH = [*processes.CRASH_FRAMES, "segfault"]  # the innermost frames
 ABORTED_WORDS = "ended with exit code 3" if sys.platform == "win32" else "was killed by SIGABRT"
 MB = 1_000_000
 
-pytestmark = pytest.mark.windows
+windows = pytest.mark.windows
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals and no fork")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory another process uses")
 methods = pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-backends = pytest.mark.parametrize("backend", ["process", "pool", "futures"])
+backends = pytest.mark.parametrize("backend", [pytest.param("process", marks=windows), "pool", "futures"])
 
 
 def lose(backend, method, *arguments, environment=None, inside=()):
@@ -87,16 +87,19 @@ def test_death_without_a_crash_has_no_dump(backend, task, words):
     assert not [note for note in facts["notes"] if "fault handler" in note]
 
 
+@windows
 def test_long_dump_is_cut():
     facts = lose("process", "spawn", "recurse", 60)
     assert len(facts["dump"].splitlines()) == 14 and frames(facts)[: len(CRASH) + 1] == [*CRASH, "recurse"]
     assert facts["dump"].endswith(f"  ... and {len(CRASH) + 49} more")
 
 
+@windows
 def test_crash_in_an_item_of_a_map_shows_its_line():
     assert frames(lose("process", "spawn", "map")) == [*CRASH, "square_or_crash"]
 
 
+@windows
 def test_crash_in_a_thread_of_the_task_shows_that_thread():
     facts = lose("process", "spawn", "crash_in_thread")
     assert frames(facts)[: len(CRASH)] == CRASH and "crash_in_thread" not in facts["dump"]
@@ -119,6 +122,7 @@ def test_crash_of_what_a_task_forked_is_not_the_workers():
     assert facts["exit_code"] == processes.KILLED and facts["dump"] == ""
 
 
+@windows
 @methods
 def test_fault_handler_that_is_on_already_stays_as_it_is(method):
     facts = lose("process", method, "abort", environment={"PYTHONFAULTHANDLER": "1"})
@@ -126,6 +130,7 @@ def test_fault_handler_that_is_on_already_stays_as_it_is(method):
     assert "Fatal Python error: Aborted" in facts["stderr"]
 
 
+@windows
 @methods
 def test_fault_handler_that_an_initializer_enables_takes_the_place_of_ours(method, tmp_path):
     facts = lose("process", method, "elsewhere", tmp_path / "dump")
