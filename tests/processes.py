@@ -114,8 +114,12 @@ else:
         return True
 
     def open_things():
-        folder = Path("/proc/self/fd")
-        return len(list(folder.iterdir())) if folder.exists() else 0
+        return len(proc("self/fd/*"))
+
+
+def proc(pattern):
+    """Return what Linux shows in /proc. Wine shows it too, where it is not about our processes: nothing there."""
+    return [] if sys.platform == "win32" else list(Path("/proc").glob(pattern))
 
 
 def kill(pid):

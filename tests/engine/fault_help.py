@@ -129,7 +129,7 @@ class Program:
     def processes(self):
         """Return the ids of all processes that descend from it: they have its environment."""
         found = []
-        for folder in Path("/proc").glob("[0-9]*"):
+        for folder in processes.proc("[0-9]*"):
             with suppress(OSError):
                 if self._token.encode() in (folder / "environ").read_bytes():
                     found.append(int(folder.name))

@@ -164,7 +164,7 @@ class Leftovers:
     def _open():
         """Return the open descriptors, each with what it is."""
         found = set()
-        for path in Path("/proc/self/fd").glob("*"):
+        for path in processes.proc("self/fd/*"):
             with suppress(FileNotFoundError):
                 target = str(path.readlink())
                 if "/pym-" not in target:  # of multiprocessing's heap, which keeps its files: its blocks are counted
