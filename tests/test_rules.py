@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import parapluie
-from parapluie import errors
+from parapluie import errors, pool_errors
 
 ROOT = Path(__file__).parents[1]
 THIRD_PARTY = {"attr", "attrs", "cattr", "cattrs", "cloudpickle", "pluggy", "tenacity"}
@@ -54,6 +54,16 @@ def names_for_the_type_checker():
     return {alias.name: node.module for node in imports for alias in node.names}
 
 
+def own_exceptions():
+    """Return the exceptions that are defined here."""
+    return {
+        value
+        for module in (errors, pool_errors)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, BaseException) and value.__module__ == module.__name__
+    }
+
+
 def test_public_names_are_those_of_the_type_checker():
     assert set(parapluie.__all__) == {"__version__", *names_for_the_type_checker()}
     assert len(parapluie.__all__) == len(set(parapluie.__all__))
@@ -77,9 +87,7 @@ def test_dir_holds_the_public_names():
 
 
 def test_every_public_exception_is_exported():
-    own = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
-    own = {name for name in own if getattr(errors, name).__module__ == errors.__name__}
-    assert own <= set(parapluie.__all__)
+    assert {error.__name__ for error in own_exceptions()} <= set(parapluie.__all__)
 
 
 EXCEPTIONS = [
@@ -91,14 +99,16 @@ EXCEPTIONS = [
     errors.PluginError("some text", plugin="p", distribution="d 1.0", hook="h"),
     errors.ExecutorShutdownError("process", when="after shutdown"),
     errors.BackendError("some text", backend="process"),
-    errors.BackendBrokenError("some text", backend="process"),
-    errors.WorkerInitError("process", "the initializer raised", tries=3),
+    pool_errors.BackendBrokenError("some text", backend="process"),
+    pool_errors.WorkerInitError("process", "the initializer raised", tries=3),
     errors.TaskError("some text"),
     errors.TaskPicklingError(7, "process", "a lock", path="args[1]", found="_thread.lock", where="sort.py:12"),
-    errors.TaskUnpicklingError(7, "no such module"),
+    pool_errors.TaskUnpicklingError(7, "no such module"),
     errors.ResultPicklingError(7, "a lock", path="result.rows[3]", found="_thread.lock"),
-    errors.ResultUnpicklingError(7, "no such module"),
-    errors.WorkerLostError(7, attempt=2, backend="process", worker="w1", pid=12, exit_code=-9, began=None, why="so"),
+    pool_errors.ResultUnpicklingError(7, "no such module"),
+    pool_errors.WorkerLostError(
+        7, attempt=2, backend="process", worker="w1", pid=12, exit_code=-9, began=None, why="so"
+    ),
     errors.TaskTimeoutError(7, limit=1.5, attempt=2, backend="process"),
     errors.RemoteError("app.Error", "text", "why", task_id=7),
     errors.RemoteTraceback("the traceback"),
@@ -127,12 +137,7 @@ def test_exception_is_shown_as_a_sentence(error):
 
 
 def test_every_exception_is_in_the_list_above():
-    own = {
-        value
-        for value in vars(errors).values()
-        if isinstance(value, type) and issubclass(value, BaseException) and value.__module__ == errors.__name__
-    }
-    assert own == {type(error) for error in EXCEPTIONS}
+    assert own_exceptions() == {type(error) for error in EXCEPTIONS}
 
 
 @pytest.mark.parametrize("module", WORKER_SIDE)

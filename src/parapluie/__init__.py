@@ -6,7 +6,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from parapluie.backend import Backend, BackendInfo, Call, Capabilities, Loss, Stop
     from parapluie.errors import (
-        BackendBrokenError,
         BackendError,
         CapabilityError,
         ConfigError,
@@ -17,27 +16,29 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteTraceback,
         ResultPicklingError,
-        ResultUnpicklingError,
         TaskError,
         TaskPicklingError,
         TaskTimeoutError,
-        TaskUnpicklingError,
         UnknownBackendError,
-        WorkerInitError,
-        WorkerLostError,
     )
     from parapluie.executor import Executor
     from parapluie.future import Future
     from parapluie.mapping import Outcome
     from parapluie.policies.retry import Retry
     from parapluie.policies.shutdown import Shutdown
+    from parapluie.pool_errors import (
+        BackendBrokenError,
+        ResultUnpicklingError,
+        TaskUnpicklingError,
+        WorkerInitError,
+        WorkerLostError,
+    )
 
 # Where each public name lives. They are imported at first use, so that a worker, which imports this package to
 # find `parapluie.worker`, pays for none of them.
 _HOMES = {
     "parapluie.backend": ("Backend", "BackendInfo", "Call", "Capabilities", "Loss", "Stop"),
     "parapluie.errors": (
-        "BackendBrokenError",
         "BackendError",
         "CapabilityError",
         "ConfigError",
@@ -48,20 +49,23 @@ _HOMES = {
         "RemoteError",
         "RemoteTraceback",
         "ResultPicklingError",
-        "ResultUnpicklingError",
         "TaskError",
         "TaskPicklingError",
         "TaskTimeoutError",
-        "TaskUnpicklingError",
         "UnknownBackendError",
-        "WorkerInitError",
-        "WorkerLostError",
     ),
     "parapluie.executor": ("Executor",),
     "parapluie.future": ("Future",),
     "parapluie.mapping": ("Outcome",),
     "parapluie.policies.retry": ("Retry",),
     "parapluie.policies.shutdown": ("Shutdown",),
+    "parapluie.pool_errors": (
+        "BackendBrokenError",
+        "ResultUnpicklingError",
+        "TaskUnpicklingError",
+        "WorkerInitError",
+        "WorkerLostError",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

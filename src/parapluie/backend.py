@@ -16,14 +16,18 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from parapluie import worker as _worker
+from parapluie.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
+    from typing import Any, ClassVar, Protocol
+else:
+    Protocol = object  # importing typing takes two milliseconds
 
-Buffers = Sequence[Any]  # what pickle protocol 5 keeps out of band: PickleBuffer, bytes or memoryview
+Buffers = Sequence["Any"]  # what pickle protocol 5 keeps out of band: PickleBuffer, bytes or memoryview
 
 
 class CallOptions(NamedTuple):
@@ -172,6 +176,16 @@ class Host(Protocol):
     def replied(self, call_id: int, payload: bytes | memoryview, buffers: Buffers = ()) -> None:
         """Hand over what `run` returned. A reply may answer a part of a chunk's items; it says which."""
 
+    def replied_here(self, call_id: int, payload: bytes | memoryview) -> bool:
+        """Take a reply in the thread that waits for it, see `Backend.attend`; False: hand it to `replied` instead.
+
+        Ctrl-C may raise at any line of this. It may be called again with the same reply, or `replied` may, until
+        `settled` is.
+        """
+
+    def settled(self, call_id: int) -> None:
+        """Say that the reply which `replied_here` has taken does not come again."""
+
     def lost(self, call_id: int, loss: Loss) -> None:
         """Say that the call's unanswered items get no reply from this dispatch."""
 
@@ -225,6 +239,13 @@ class Backend(ABC):
         """Read the mark of a dispatched call; None if it has not begun, or marks cannot be read. Any thread."""
         del call_id
         return None
+
+    def attend(self, call_id: int) -> None:
+        """Take the answer to a call in this thread, which is about to wait for it, if it comes within a moment.
+
+        An engine whose answers come in a thread of its own may save the way from there; it need not.
+        """
+        del call_id
 
     def run_queued(self) -> None:
         """Run what was dispatched, in the calling thread; only called where the capabilities say `runs_in_caller`."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from parapluie.backend import BackendInfo, Capabilities
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from parapluie.backend import Backend
+
 SERIALIZERS = ("auto", "cloudpickle", "pickle")
+
+plugins_are_loaded = False  # set by the registry, which then has to be asked: a plugin may offer the same name
 
 
 def _start_methods() -> tuple[str, ...]:
@@ -77,3 +83,19 @@ BACKENDS = (
         _own_processes,
     ),
 )
+
+
+def find(name: str) -> BackendInfo | None:
+    """Return the description of a built-in backend; None if there is none of that name, or if plugins are loaded."""
+    if plugins_are_loaded:
+        return None
+    return next((info for info in BACKENDS if info.name == name), None)
+
+
+def load(info: BackendInfo) -> type[Backend]:
+    """Import the class of a built-in backend; raise what the import raises."""
+    from importlib import import_module
+
+    module, _, name = info.path.partition(":")
+    cls: type[Backend] = getattr(import_module(module), name)
+    return cls

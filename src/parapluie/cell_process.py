@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from parapluie import orphans, stdlib_private, worker
 from parapluie.dumps import DumpFile
+from parapluie.one_way_queue import OneWayQueue, close_reader
 from parapluie.starting import starting, wait_for_exit_code
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class CellProcess(_Base):
             super().start()
             orphans.bind(self)
             reads, writes = self.queues
-            stdlib_private.close_reader(reads)
+            close_reader(reads)
             writes.close_writer()
             if self.ready is not None:
                 self.ready.close()
@@ -206,7 +207,7 @@ class OneWorkerContext(BaseContext):
         self.process: CellProcess | None = None
         self.ready: Connection | None = None  # its message says that the worker is ready
         self.dump: DumpFile | None = None
-        self._queues: list[stdlib_private.OneWayQueue] = []
+        self._queues: list[OneWayQueue] = []
 
     def get_start_method(self, allow_none: bool = False) -> str:  # noqa: FBT001, FBT002 - as in the base class
         del allow_none
@@ -225,8 +226,8 @@ class OneWorkerContext(BaseContext):
     def Lock(self) -> LocalLock:  # type: ignore[override]  # noqa: N802
         return LocalLock()
 
-    def SimpleQueue(self) -> stdlib_private.OneWayQueue:  # noqa: N802
-        queue = stdlib_private.OneWayQueue(ctx=self)
+    def SimpleQueue(self) -> OneWayQueue:  # noqa: N802
+        queue = OneWayQueue(ctx=self)
         self._queues.append(queue)
         return queue
 

@@ -22,28 +22,34 @@ import logging
 import multiprocessing.util  # noqa: F401 - see the end of this file
 import os
 import pickle
+import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from importlib import import_module
 
 from parapluie import stdlib_private, worker
 from parapluie.backend import Backend, Begun, Buffers, Call, Loss, Stop
-from parapluie.errors import BackendBrokenError, ExecutorShutdownError, WorkerInitError
+from parapluie.errors import ExecutorShutdownError
 from parapluie.policies.clock import Clock
-from parapluie.policies.timeout import Timeouts
+from parapluie.records import NamedTuple
 from parapluie.replies import open_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
+    from typing import Any
 
     from parapluie.mapping import MapRun
     from parapluie.policies.shutdown import Shutdown
+    from parapluie.policies.timeout import Timeouts
     from parapluie.settings import Settings
     from parapluie.sharing.state import Shared
     from parapluie.work import Work
 
 _log = logging.getLogger("parapluie")
+_SETTLED_SECONDS = 0.5  # after which what only failures need is imported
 _START_TRIES = 3  # failed starts of workers in a row, until the executor is broken
 _live: set[Dispatcher] = set()  # until they are closed; keeps them alive when their executors are collected
 
@@ -101,23 +107,38 @@ class Dispatcher:
         self._counting = threading.Lock()  # guards _counts, but for "submitted"; held for one addition
         self._stop_once = threading.Lock()  # taken, for ever, by who stops the engine
         self._started = False
+        self._kept: list[int] = []  # see `prepare_for_failure`
         self._closed = threading.Event()
         self._in_caller = settings.capabilities.runs_in_caller
         self._owner = os.getpid()
         self.clock = None if self._in_caller else Clock(f"parapluie-{self.backend}-clock")
-        self._timeouts: Timeouts | None = None
-        if self.clock is not None:
-            self._timeouts = Timeouts(
-                self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
-            )
+        self._timeouts: Timeouts | None = None  # made when the first task has a limit
         self._shared: Shared | None = None  # guarded by _counting while it is made
         _live.add(self)
 
     def start(self, bootstrap: bytes) -> None:
         """Start the backend. Whatever it raises passes; the dispatcher is closed then."""
         self.bootstrap = bootstrap
+        _register_exit()
+        if "parapluie.pool_errors" not in sys.modules:
+            self._kept.append(os.open(os.devnull, os.O_RDONLY))
+            if self.clock is not None:
+                self.clock.at(time.monotonic() + _SETTLED_SECONDS, self.prepare_for_failure)
         self.engine.start(self)
         self._started = True
+
+    def prepare_for_failure(self) -> None:
+        """Import pool_errors.py, for which a descriptor was kept: a failure may be that there are none left.
+
+        It takes a fifth of the time until a small program has its first result. So it comes after that, or with the
+        first failure, whichever is sooner.
+        """
+        self._let_go_of_kept()
+        import_module("parapluie.pool_errors")
+
+    def _let_go_of_kept(self) -> None:
+        with suppress(IndexError):  # another thread may be at it
+            os.close(self._kept.pop())
 
     # ---- submitting -------------------------------------------------------------------------------------------
 
@@ -192,12 +213,23 @@ class Dispatcher:
             raise
         for work in works[:taken]:
             work.sent = True
-            if work.options.task_timeout is not None and self._timeouts is not None:
-                self._timeouts.watch(work.call_id, work.options.task_timeout)
+            if work.options.task_timeout is not None:
+                self._watch(work.call_id, work.options.task_timeout)
         if taken < len(works):
             self._full_at = rooms
             for work in reversed(works[taken:]):
                 self._put_back(work)
+
+    def _watch(self, call_id: int, limit: float) -> None:
+        if self._timeouts is None:
+            if self.clock is None:
+                return  # it runs in the caller: nobody can end it
+            from parapluie.policies.timeout import Timeouts
+
+            self._timeouts = Timeouts(
+                self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
+            )
+        self._timeouts.watch(call_id, limit)
 
     def _put_back(self, work: Work) -> None:
         self._in_flight.pop(work.call_id, None)
@@ -309,9 +341,21 @@ class Dispatcher:
             complete = work.replied(payload, buffers)
         except Exception as error:  # noqa: BLE001 - a reply that is not ours must not end the backend's thread
             complete = True
-            work.failed(BackendBrokenError(f"unreadable reply to call {call_id}: {error!r}", backend=self.backend))
+            work.failed(self._broke(f"unreadable reply to call {call_id}: {error!r}"))
         if complete:
             self._in_flight.pop(call_id, None)
+
+    def replied_here(self, call_id: int, payload: bytes | memoryview) -> bool:
+        work = self._in_flight.get(call_id)
+        return work is not None and work.replied_here(payload)
+
+    def settled(self, call_id: int) -> None:
+        self._in_flight.pop(call_id, None)
+
+    def attend(self, work: Work) -> None:
+        """Take the answer to work in this thread, which is about to wait for it, if it comes within a moment."""
+        if work.sent:
+            self.engine.attend(work.call_id)
 
     def answered_here(self, call_id: int, work: Any, outcome: Any) -> None:
         """Take the outcome of a task that ran in a thread of this process."""
@@ -355,6 +399,9 @@ class Dispatcher:
             self._broken_start(why, cause, tries)
 
     def _broken_start(self, why: str, cause: BaseException | None, tries: int) -> None:
+        self.prepare_for_failure()
+        from parapluie.pool_errors import WorkerInitError
+
         error = WorkerInitError(self.backend, why, tries=tries)
         error.__cause__ = cause
         self.broken(error)
@@ -379,11 +426,11 @@ class Dispatcher:
         return True
 
     def broken(self, error: BaseException) -> None:
+        self.prepare_for_failure()
+        from parapluie.pool_errors import BackendBrokenError, WorkerInitError
+
         if not isinstance(error, BackendBrokenError | WorkerInitError):
-            cause, error = (
-                error,
-                BackendBrokenError(f"backend {self.backend!r} broke: {worker.describe(error)}", backend=self.backend),
-            )
+            cause, error = error, self._broke(f"backend {self.backend!r} broke: {worker.describe(error)}")
             error.__cause__ = cause
         if self.error is None:
             self.error = error
@@ -393,6 +440,12 @@ class Dispatcher:
             self._queued.pop(work.id, None)
             work.failed(self.error)
         self._request_stop(Stop(self.shutdown.grace, kill=True))
+
+    def _broke(self, what: str) -> BaseException:
+        self.prepare_for_failure()
+        from parapluie.pool_errors import BackendBrokenError
+
+        return BackendBrokenError(what, backend=self.backend)
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -494,12 +547,13 @@ class Dispatcher:
                 self.engine.stop(stop)
         except Exception as error:  # noqa: BLE001 - whatever it raises, what is pending must end now
             _log.exception("parapluie: backend %r failed to stop", self.backend)
-            self.error = self.error or BackendBrokenError(f"could not stop: {error!r}", backend=self.backend)
+            self.error = self.error or self._broke(f"could not stop: {error!r}")
         for work in list(self._open.values()):
             self._queued.pop(work.id, None)
-            work.failed(self.error or BackendBrokenError("stopped before the task could run", backend=self.backend))
+            work.failed(self.error or self._broke("stopped before the task could run"))
         if self._shared is not None:
             self._shared.close()
+        self._let_go_of_kept()
         _live.discard(self)
         self._closed.set()
         if self.clock is not None:
@@ -540,8 +594,17 @@ def _close_all() -> None:
         dispatcher.close(wait=True)
 
 
-# The engines that we drive, and multiprocessing, have exit handlers of their own, which run last in, first out: ours,
-# which lets work end in order, has to be registered after theirs. The first is for concurrent.futures, which closes
-# its executors before other exit handlers run.
-stdlib_private.before_threads_end(_close_all)
-atexit.register(_close_all)
+def _register_exit() -> None:
+    """Have what is open closed at exit, before concurrent.futures closes the executors that an engine may consist of.
+
+    It does so before other exit handlers run. All of them run last in, first out; so ours is registered again when
+    that module is there by now, and was not the last time.
+    """
+    there = "concurrent.futures.process" in sys.modules
+    if there not in _registered:
+        _registered.add(there)
+        stdlib_private.before_threads_end(_close_all)
+
+
+_registered: set[bool] = set()  # whether that module was there
+atexit.register(_close_all)  # after that of multiprocessing.util, for the same reason

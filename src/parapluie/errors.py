@@ -1,4 +1,4 @@
-"""Every exception of parapluie.
+"""The exceptions of parapluie.
 
     ParapluieError
     ├── ConfigError                  (ValueError)       a setting that cannot be honoured
@@ -21,14 +21,18 @@
 
 The second bases are what callers of the standard library already catch. Constructors take facts, build the
 sentence, and keep the facts as attributes; every exception here survives a pickle round trip with them.
+
+Those that are `BrokenProcessPool`s are in pool_errors.py.
 """
 
 from __future__ import annotations
 
 import pickle
 import signal
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Self
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
 
 
 def _rebuild(cls: type[ParapluieError], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ParapluieError:
@@ -123,25 +127,6 @@ class BackendError(ParapluieError):
         super().__init__(message)
 
 
-class BackendBrokenError(BackendError, BrokenProcessPool):
-    """The engine is gone and cannot be rebuilt; pending tasks end with this."""
-
-
-class WorkerInitError(BackendError, BrokenProcessPool):
-    """Workers could not start: the initializer raised, died, or outlasted `start_timeout`.
-
-    After the tries are spent every pending future gets it, and `submit` raises it. What the initializer raised
-    is the `__cause__`, with the worker's traceback.
-    """
-
-    def __init__(self, backend: str, why: str, *, tries: int = 1) -> None:
-        self.tries = tries
-        super().__init__(
-            f"workers of backend {backend!r} could not start after {tries} {'try' if tries == 1 else 'tries'}: {why}",
-            backend=backend,
-        )
-
-
 class TaskError(ParapluieError):
     """One task failed for a reason of ours, not because it raised. Attribute: task_id."""
 
@@ -169,14 +154,6 @@ class TaskPicklingError(TaskError, pickle.PicklingError):
         super().__init__(f"task {task_id} cannot be sent to backend {backend!r}: {problem}{place}")
 
 
-class TaskUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError):
-    """The worker could not read a task back: an import that fails there, or an object that raises."""
-
-    def __init__(self, task_id: int | str | None, problem: str) -> None:
-        self.task_id = task_id
-        super().__init__(f"task {task_id} could not be read back in the worker: {problem}")
-
-
 class ResultPicklingError(TaskError, pickle.PicklingError):
     """A task ran, and what it returned cannot be sent back.
 
@@ -188,14 +165,6 @@ class ResultPicklingError(TaskError, pickle.PicklingError):
     ) -> None:
         self.task_id, self.path, self.found = task_id, path, found
         super().__init__(f"the result of task {task_id} cannot be sent back: {problem}")
-
-
-class ResultUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError):
-    """A task ran and its result arrived, but reading it back failed in this process."""
-
-    def __init__(self, task_id: int | str | None, problem: str) -> None:
-        self.task_id = task_id
-        super().__init__(f"the result of task {task_id} arrived and could not be read back: {problem}")
 
 
 _LARGEST_EXIT_CODE = 0x7FFFFFFF
@@ -234,47 +203,6 @@ def exit_reason(exit_code: int | None, *, oom: bool = False) -> str:
         name = _NTSTATUS.get(exit_code)
         return f"ended with {name} (0x{exit_code:08X})" if name else f"ended with NTSTATUS 0x{exit_code:08X}"
     return f"ended with exit code {exit_code}"
-
-
-class WorkerLostError(TaskError, BrokenProcessPool):
-    """The worker died while it ran the task, or may have run it.
-
-    Attributes: task_id, attempt, backend, worker, pid, exit_code (negative: minus the signal), began (None: unknown),
-    peak_memory (in bytes, of the worker; at least, since it is what was last seen; None: not known), dump (the last
-    lines that the worker's fault handler wrote, the innermost frame first; or ""), oom (True: it was killed by the
-    kernel's out-of-memory killer). Peak memory and dump are notes, too.
-    """
-
-    def __init__(
-        self,
-        task_id: int | str | None,
-        *,
-        attempt: int = 1,
-        backend: str | None = None,
-        worker: str | None = None,
-        pid: int | None = None,
-        exit_code: int | None = None,
-        began: bool | None = True,
-        why: str = "",
-        peak_memory: int | None = None,
-        dump: str = "",
-        oom: bool = False,
-    ) -> None:
-        self.task_id, self.attempt, self.backend = task_id, attempt, backend
-        self.worker, self.pid, self.exit_code, self.began = worker, pid, exit_code, began
-        self.peak_memory, self.dump, self.oom = peak_memory, dump, oom
-        who = f"worker {worker}" if worker else "the worker"
-        who += f" (pid {pid})" if pid else ""
-        doing = "while running it" if began else "while it may have been running it"
-        extra = f"; {why}" if why else ""
-        super().__init__(
-            f"task {task_id} (attempt {attempt}) was lost: {who} of backend {backend!r} "
-            f"{exit_reason(exit_code, oom=oom)} {doing}{extra}"
-        )
-        if peak_memory is not None:
-            self.add_note(f"the worker's memory peaked at {peak_memory / 1e6:,.0f} MB or more")
-        if dump:
-            self.add_note(f"the worker's fault handler wrote (innermost frame first):\n{dump}")
 
 
 class TaskTimeoutError(TaskError, TimeoutError):

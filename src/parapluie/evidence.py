@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING, NamedTuple
 
 from parapluie import cgroup, worker
 from parapluie.errors import exit_reason
+from parapluie.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

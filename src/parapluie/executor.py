@@ -14,29 +14,34 @@ import concurrent.futures
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from parapluie import main_guard, pickling, registry, worker
+from parapluie import main_guard, pickling, worker
 from parapluie.backend import NO_OPTIONS, Backend, CallOptions
-from parapluie.dispatch import Dispatcher, Stats
+from parapluie.builtin import BACKENDS, load
 from parapluie.errors import ConfigError, TaskPicklingError
-from parapluie.policies.shutdown import Shutdown
-from parapluie.settings import Settings, resolve
-from parapluie.stdlib_private import can_be_inherited
-from parapluie.work import Task, submitted_at
+from parapluie.settings import resolve
+from parapluie.starting import start_helpers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.context import BaseContext
     from types import TracebackType
+    from typing import Any, ParamSpec, TypeVar
 
+    from parapluie.backend import BackendInfo
+    from parapluie.dispatch import Dispatcher, Stats
     from parapluie.future import Future
     from parapluie.policies.retry import Retry
+    from parapluie.policies.shutdown import Shutdown
+    from parapluie.settings import Settings
     from parapluie.sharing.state import Shared
+    from parapluie.work import Task
 
-P = ParamSpec("P")
-T = TypeVar("T")
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
 _KEEP: Any = object()  # the default of `with_options`: as it is
 _ON_ERROR = ("raise", "collect", "skip")
 
@@ -108,6 +113,12 @@ class Executor(concurrent.futures.Executor):
         )
         if settings.start_method is not None:  # it starts processes, which import __main__ again
             main_guard.check_main_guard()
+            start_helpers(settings.start_method)
+        # The rest is imported now: it takes about as long as the helpers do to get ready, on another CPU.
+        from parapluie.dispatch import Dispatcher
+        from parapluie.policies.shutdown import Shutdown
+        from parapluie.work import Task
+
         if shutdown is not None and not isinstance(shutdown, Shutdown):
             raise ConfigError(f"shutdown={shutdown!r} is not a parapluie.Shutdown")
         self._retry = _as_retry(retry)
@@ -115,7 +126,8 @@ class Executor(concurrent.futures.Executor):
         self._call_options = _call_options(settings.task_timeout)
         self._name: str | None = None
         self._shared: Shared | None = None
-        engine = backend if isinstance(backend, Backend) else registry.load(settings.info)(settings.options)
+        self._task = Task  # what `submit` makes: found here, since it was imported here
+        engine = backend if isinstance(backend, Backend) else _load(settings.info)(settings.options)
         self._dispatcher = Dispatcher(settings, engine, shutdown or Shutdown())
         self._pickle_check = settings.pickle_check
         try:
@@ -140,7 +152,7 @@ class Executor(concurrent.futures.Executor):
             dispatcher.refuse()
         if not callable(fn):
             raise TypeError(f"submit: {fn!r} is a {type(fn).__name__}, which cannot be called")
-        task = Task(dispatcher, self._call_options, self._retry, self._name)
+        task = self._task(dispatcher, self._call_options, self._retry, self._name)
         if not dispatcher.isolated:
             task.function = (fn, args, kwargs)
         else:
@@ -155,6 +167,8 @@ class Executor(concurrent.futures.Executor):
         return future
 
     def _unsendable(self, task: Task, parts: tuple[Any, ...], error: Exception) -> Future[Any]:
+        from parapluie.work import submitted_at
+
         function, args, kwargs = parts
         problem, path, found = pickling.explain_task(function, args, kwargs, error)
         failure = TaskPicklingError(
@@ -200,6 +214,7 @@ class Executor(concurrent.futures.Executor):
         Thread safety: any thread; the iterator belongs to one. Blocking: only the iterator.
         """
         from parapluie.mapping import MapIterator, MapRun, blocks_of  # a program that only submits starts without it
+        from parapluie.work import submitted_at
 
         if self._dispatcher.closing or self._dispatcher.error is not None:
             self._dispatcher.refuse()
@@ -342,7 +357,18 @@ def _serializer(name: str) -> Callable[[object, Callable[[Any], object]], bytes]
     try:
         return pickling.serializer(name)
     except KeyError:
+        from parapluie import registry
+
         return registry.serializer(name)
+
+
+def _load(info: BackendInfo) -> type[Backend]:
+    if info in BACKENDS:
+        with suppress(ImportError):  # the registry says why
+            return load(info)
+    from parapluie import registry
+
+    return registry.load(info)
 
 
 def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], object]], bytes]) -> bytes:
@@ -355,7 +381,11 @@ def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], obje
         try:
             initializer = dumps(parts, lambda _buffer: True)
         except Exception as error:
+            from parapluie.stdlib_private import can_be_inherited
+
             if settings.start_method is None or not can_be_inherited(parts, settings.start_method):
+                from parapluie.work import submitted_at
+
                 problem, path, found = pickling.explain_task(*parts, {}, error)
                 raise TaskPicklingError(
                     "initializer", settings.info.name, problem, path=path, found=found, where=submitted_at()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
-
 from parapluie.light_future import LightFuture
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from parapluie.work import Task
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
+_MOMENT = 0.001  # who waits less than this gets no help
 
 
-class Future(LightFuture[T]):
+class Future(LightFuture["T"]):
     """A `concurrent.futures.Future` that knows its task.
 
     The base state stays pending until the task's answer; `running()` reads the mark that the worker makes when it
@@ -43,6 +46,19 @@ class Future(LightFuture[T]):
     def ran_in(self, worker: tuple[str, int] | str) -> None:
         """Note who ran the last attempt: backend and process id, or the name of a thread; called by the task alone."""
         self._worker = worker
+
+    def result(self, timeout: float | None = None) -> T:
+        self._attend(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._attend(timeout)
+        return super().exception(timeout)
+
+    def _attend(self, timeout: float | None) -> None:
+        task = self._task
+        if task is not None and (timeout is None or timeout >= _MOMENT):
+            task.dispatcher.attend(task)
 
     def running(self) -> bool:
         """Say whether a worker has begun the task and not ended it yet."""

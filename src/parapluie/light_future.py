@@ -13,19 +13,41 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from typing import Any, TypeVar
 
-T = TypeVar("T")
+from parapluie.condition import Condition
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
 _PENDING = concurrent.futures._base.PENDING  # noqa: SLF001
 _FINISHED = concurrent.futures._base.FINISHED  # noqa: SLF001
 
 # Held for the few instructions in which a future gets a condition of its own or ends without one, so that the two
-# cannot happen at once. It then stands in for the condition of those that ended: nobody ever waits on it, since the
-# state of such a future is final. Re-entrant, since a finalizer or signal handler may come in between.
-_ended = threading.Condition()
+# cannot happen at once. Re-entrant, since a finalizer or signal handler may come in between.
+_changing = threading.RLock()
 
 
-class LightFuture(concurrent.futures.Future[T]):
+class _Settled:
+    """Stands for the condition of a future that has ended: nobody ever waits on it, and what it guards is final."""
+
+    def __enter__(self) -> bool:
+        return True
+
+    acquire = __enter__
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+    release = notify_all = __exit__
+
+
+_settled: Any = _Settled()
+
+
+class LightFuture(concurrent.futures.Future["T"]):
     """A `concurrent.futures.Future` that costs less; it behaves the same."""
 
     # On the class until somebody asks for the condition, or the future ends.
@@ -40,9 +62,9 @@ class LightFuture(concurrent.futures.Future[T]):
     def __getattr__(self, name: str) -> Any:
         """Make what is not there yet."""
         if name == "_condition":
-            with _ended:
+            with _changing:
                 if not self._has_condition:
-                    self._condition = threading.Condition()
+                    self._condition = Condition()
                     self._has_condition = True
                 return self._condition
         if name in {"_waiters", "_done_callbacks"}:  # always under the condition
@@ -52,23 +74,28 @@ class LightFuture(concurrent.futures.Future[T]):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def set_result(self, result: T) -> None:
-        if not self._ended_alone(result, None):
+        if not self.end_alone(result, None):
             super().set_result(result)
 
     def set_exception(self, exception: BaseException | None) -> None:
-        if not self._ended_alone(None, exception):
+        if not self.end_alone(None, exception):
             super().set_exception(exception)
 
-    def _ended_alone(self, result: T | None, exception: BaseException | None) -> bool:
+    def end_alone(self, result: T | None, exception: BaseException | None = None) -> bool:
         """End, if nobody has asked for the condition; a future without one is pending, since all else takes it."""
-        with _ended:
+        with _changing:
             if self._has_condition:
                 return False
             self._result, self._exception = result, exception
             self._state = _FINISHED
-            self._condition = _ended
+            self._condition = _settled
             self._has_condition = True
         return True
+
+    def result(self, timeout: float | None = None) -> T:
+        if self._state == _FINISHED and self._exception is None:  # it is final, and needs no lock to be seen
+            return self._result  # type: ignore[return-value]
+        return super().result(timeout)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")

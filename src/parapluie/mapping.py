@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import worker
 from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges, handing_over
+from parapluie.condition import Condition
 from parapluie.errors import ExecutorShutdownError
 from parapluie.replies import Failure
 
@@ -112,7 +113,7 @@ class MapRun:
         self._function_failure: BaseException | None = None
         if dispatcher.isolated:
             self._dump_function()
-        self._changed = threading.Condition()  # notified when a chunk has made progress; guards the window's figures
+        self._changed = Condition()  # notified when a chunk has made progress; guards the window's figures
         self._feeding = threading.Lock()  # one reader of the input at a time; never waited for
         dispatcher.maps[id(self)] = self
 

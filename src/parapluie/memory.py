@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,6 +35,9 @@ class MemoryWatch:
         self._news: SimpleQueue[str] = SimpleQueue()  # re-entrant, as `wake` has to be
         self.dozing = sys.platform == "linux"
         self._thread = threading.Thread(target=self._run, name="parapluie-memory", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. Once, and not where a start could be interrupted by another one."""
         try:
             if self.dozing:
                 self._thread.start()

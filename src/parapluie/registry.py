@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from parapluie import builtin
 from parapluie.backend import Backend, BackendInfo, Capabilities, NoOptions
 from parapluie.builtin import BACKENDS, SERIALIZERS
 from parapluie.errors import BackendError, ConfigError, PluginError, UnknownBackendError
@@ -74,6 +75,7 @@ class Registry:
         """Forget every plugin; entry points are read again when they are next needed."""
         with self._lock:
             self._manager: PluginManager | None = None
+            builtin.plugins_are_loaded = False
             self._scanned = False
             self._backends: dict[str, list[_Offer[BackendInfo]]] = {}
             self._serializers: dict[str, list[_Offer[SerializerInfo]]] = {}
@@ -87,10 +89,9 @@ class Registry:
             PluginError: if several plugins offer it, or if the plugin of that name is broken.
         """
         with self._lock:
-            if self._manager is None:
-                for info in BACKENDS:
-                    if info.name == name:
-                        return info
+            built_in = builtin.find(name)
+            if built_in is not None:
+                return built_in
             offers = self._offers(self._backends, name)
             if not offers:
                 self._raise_if_broken(name)
@@ -220,6 +221,7 @@ class Registry:
             manager.add_hookspecs(hookspecs)
             self._add(manager, lambda: backends_plugin, Source("builtin", "parapluie", own_version()))
             self._manager = manager
+            builtin.plugins_are_loaded = True
         return self._manager
 
     def _offers(self, by_name: dict[str, list[_Offer[Info]]], name: str) -> list[_Offer[Info]]:

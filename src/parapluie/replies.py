@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from parapluie import worker
-from parapluie.errors import (
-    RemoteError,
-    RemoteTraceback,
-    ResultPicklingError,
-    ResultUnpicklingError,
-    TaskUnpicklingError,
-)
+from parapluie.errors import RemoteError, RemoteTraceback, ResultPicklingError
+from parapluie.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 TaskId = int | str | None
 
@@ -35,6 +34,8 @@ def open_value(body: memoryview, buffers: Sequence[Any], task_id: TaskId) -> Any
     try:
         return pickle.loads(body, buffers=buffers)
     except BaseException as error:  # noqa: BLE001 - a result may raise, or exit, when read; it harms its own task only
+        from parapluie.pool_errors import ResultUnpicklingError
+
         failure = ResultUnpicklingError(task_id, worker.describe(error))
         failure.add_note(worker.format_error(error).rstrip())
         # Without its frames: they hold those of the engine's thread, and with them its pipes and semaphores.
@@ -51,6 +52,8 @@ def open_failure(kind: int, body: memoryview, task_id: TaskId) -> Failure:
         return Failure(ResultPicklingError(task_id, problem, path=path, found=found))
     text = bytes(body).decode("utf-8", "replace")
     problem, _, trace = text.partition("\n")
+    from parapluie.pool_errors import TaskUnpicklingError
+
     failure = TaskUnpicklingError(task_id, problem)
     failure.__cause__ = RemoteTraceback(trace)
     return Failure(failure)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import numbers
 import sys
 from multiprocessing.context import BaseContext
-from types import UnionType
-from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from parapluie import registry
+from parapluie import builtin
 from parapluie.backend import Backend, BackendInfo, Capabilities, NoOptions
 from parapluie.builtin import SERIALIZERS
-from parapluie.cpus import usable_cpus
 from parapluie.errors import CapabilityError, ConfigError, PluginError
-from parapluie.words import did_you_mean
+from parapluie.records import NamedTuple
 from parapluie.worker import describe
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 MOST_WORKERS = 100_000
 LONGEST = 4_000_000.0  # seconds, 46 days: what the locks of every platform can wait for
@@ -95,7 +93,7 @@ def resolve(
     capabilities = _capabilities(info, made)
     method, context = _start_method(info, capabilities, mp_context, start_method)
     if max_workers is None:
-        max_workers = 1 if capabilities.runs_in_caller else usable_cpus()
+        max_workers = 1 if capabilities.runs_in_caller else _usable_cpus()
     return Settings(
         info=info,
         capabilities=capabilities,
@@ -122,19 +120,19 @@ def check_task_timeout(value: float | None, info: BackendInfo, capabilities: Cap
     return seconds
 
 
-def check_count(name: str, value: object, *, most: int | None = None) -> int:
+def check_count(name: str, value: Any, *, most: int | None = None) -> int:
     """Return value as an int if it is a positive integer, a bool being none; otherwise raise ConfigError."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if isinstance(value, bool) or not _is_number(value, "Integral"):
         raise ConfigError(f"{name}={value!r} is not a positive integer")
     count = int(value)
     _check_range(name, value, above_zero=count > 0, in_reach=most is None or count <= most, most=most)
     return count
 
 
-def check_seconds(name: str, value: object) -> float:
+def check_seconds(name: str, value: Any) -> float:
     """Return value as a float if it is a number of seconds above zero; otherwise raise ConfigError."""
     try:
-        seconds = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+        seconds = float(value) if _is_number(value, "Real") and not isinstance(value, bool) else math.nan
     except OverflowError:
         seconds = math.inf
     if math.isnan(seconds):
@@ -148,8 +146,25 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     allowed = tuple(allowed)
     if isinstance(value, str) and value in allowed:
         return value
+    from parapluie.words import did_you_mean
+
     hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
     raise ConfigError(f"{name}={value!r} is not allowed; allowed: {', '.join(map(repr, allowed))}{hint}")
+
+
+def _is_number(value: object, kind: str) -> bool:
+    """Tell whether a value is a number of a kind, "Integral" or "Real"; those of numpy are, too."""
+    if isinstance(value, int) or (isinstance(value, float) and kind == "Real"):
+        return True
+    import numbers
+
+    return isinstance(value, getattr(numbers, kind))
+
+
+def _usable_cpus() -> int:
+    from parapluie.cpus import usable_cpus
+
+    return usable_cpus()
 
 
 def _check_range(name: str, value: object, *, above_zero: bool, in_reach: bool, most: object) -> None:
@@ -162,18 +177,36 @@ def _check_range(name: str, value: object, *, above_zero: bool, in_reach: bool, 
 def _find(backend: str | Backend, given: Mapping[str, Any]) -> tuple[BackendInfo, object]:
     """Return the description and the options of a backend that is chosen by its name, or that exists already."""
     if isinstance(backend, str):
-        info = registry.find(backend)
+        info = builtin.find(backend) or _registered(backend)
         return info, _make_options(info, given)
     if not isinstance(backend, Backend):
         raise ConfigError(f"backend={backend!r} is neither the name of a backend nor a Backend")
     if given:
         raise ConfigError(f"options {dict(given)!r} came too late for {backend!r}, which is made with its own")
+    from parapluie import registry
+
     return registry.info_of(backend), NoOptions() if backend.options is None else backend.options
+
+
+def _registered(name: str) -> BackendInfo:
+    from parapluie import registry
+
+    return registry.find(name)
+
+
+def _make_options(info: BackendInfo, given: Mapping[str, Any]) -> object:
+    if info.options is None and not given:
+        return NoOptions()
+    from parapluie.options import make_options
+
+    return make_options(info, given, PARAMETERS)
 
 
 def _need(info: BackendInfo, capabilities: Capabilities, fact: str, setting: str, why: str) -> None:
     """Raise CapabilityError, with the names of backends that can, if the capability of that name is missing."""
     if not getattr(capabilities, fact):
+        from parapluie import registry
+
         able = (other.name for other in registry.infos(scan=False) if _claims(other, fact))
         raise CapabilityError(info.name, setting, why, able=tuple(able))
 
@@ -264,64 +297,7 @@ def _check_serializer(name: str) -> str:
     if not isinstance(name, str):
         raise ConfigError(f"serializer={name!r} is not the name of a serializer")
     if name not in SERIALIZERS:
+        from parapluie import registry
+
         registry.serializer(name)
     return name
-
-
-def _make_options(info: BackendInfo, given: Mapping[str, Any]) -> object:
-    if info.options is None:
-        _check_names(info, given, ())
-        return NoOptions()
-    import attrs
-
-    cls = registry.options_class(info)
-    if not attrs.has(cls):
-        raise PluginError(f"the options class {info.options} of backend {info.name!r} is not an attrs class")
-    fields = {field.alias: field for field in attrs.fields(cls) if field.init}
-    _check_names(info, given, tuple(fields))
-    lacking = [name for name, field in fields.items() if field.default is attrs.NOTHING and name not in given]
-    if lacking:
-        raise ConfigError(f"backend {info.name!r} needs the option {', '.join(map(repr, lacking))}")
-    types = _types(cls)
-    for name, value in given.items():
-        hint = types.get(fields[name].name, Any)
-        if not fields[name].converter and not _fits(value, hint):
-            raise ConfigError(f"{name}={value!r} (option of backend {info.name!r}) is not {_type_name(hint)}")
-    try:
-        return cls(**given)
-    except (TypeError, ValueError) as error:
-        # The validators of attrs put the attribute and its type into args, behind their sentence.
-        problem = error.args[0] if error.args else error
-        raise ConfigError(f"options {dict(given)!r} of backend {info.name!r} are refused: {problem}") from error
-
-
-def _check_names(info: BackendInfo, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for name in given:
-        if name not in known:
-            has = f"; its options: {', '.join(sorted(known))}" if known else "; it has no options"
-            raise ConfigError(
-                f"unknown option {name}={given[name]!r} for backend {info.name!r}{has}"
-                f"{did_you_mean(name, (*known, *PARAMETERS))}"
-            )
-
-
-def _types(cls: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(cls)
-    except Exception:  # noqa: BLE001 - names that only a type checker imports: its validators have to do
-        return {}
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Tell whether a value is of an annotated type; of one that is not as simple as an int or a str, say yes."""
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return hint not in (bool, str, type(None)) or isinstance(value, hint)
-
-
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint)

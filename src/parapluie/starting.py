@@ -47,6 +47,23 @@ def wait_for_exit_code(process: BaseProcess) -> None:
         time.sleep(0.001)
 
 
+def start_helpers(method: str) -> None:
+    """Start what multiprocessing itself needs for a start method: the resource tracker, and the server that forks.
+
+    They would start with the first worker, and it would wait for them. Now they get ready while there is other work.
+    """
+    if os.name != "posix" or method == "fork":
+        return
+    with _lock:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # already now, since importing the other takes a while
+        if method == "forkserver":
+            from multiprocessing import forkserver
+
+            forkserver.ensure_running()
+
+
 @contextmanager
 def starting(method: str | None) -> Iterator[None]:
     """Start a process inside of this, by a start method."""

@@ -17,7 +17,8 @@ from multiprocessing.managers import SyncManager
 from typing import TYPE_CHECKING, Any
 
 from parapluie import orphans, stdlib_private
-from parapluie.errors import BackendBrokenError, BackendError
+from parapluie.errors import BackendError
+from parapluie.pool_errors import BackendBrokenError
 from parapluie.starting import starting
 from parapluie.worker import describe
 

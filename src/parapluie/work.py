@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import concurrent.futures
+import pickle
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from parapluie import worker
 from parapluie.backend import NO_OPTIONS, Begun, Call, CallOptions, Loss
-from parapluie.errors import TaskTimeoutError, WorkerLostError
+from parapluie.errors import TaskTimeoutError
 from parapluie.future import Future
 from parapluie.replies import Failure, annotate, open_failure, open_value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from parapluie.dispatch import Dispatcher
     from parapluie.policies.retry import Attempts, Retry
 
@@ -68,6 +71,11 @@ class Work:
         """Take a reply; True once every item of the call is answered."""
         raise NotImplementedError
 
+    def replied_here(self, payload: bytes | memoryview) -> bool:
+        """Take a reply in the thread that waits for it, if it is of the simplest kind. See `Host.replied_here`."""
+        del payload
+        return False
+
     def lost(self, loss: Loss) -> None:
         """Take the news that the call's unanswered items get no reply."""
         raise NotImplementedError
@@ -88,6 +96,9 @@ class Work:
         """Make the error that a lost call, or an item of it, ends with."""
         if self.overrun is not None and loss.culprit:
             return TaskTimeoutError(task_id, limit=self.overrun[1], attempt=attempt, backend=self.dispatcher.backend)
+        self.dispatcher.prepare_for_failure()
+        from parapluie.pool_errors import WorkerLostError
+
         return WorkerLostError(
             task_id,
             attempt=attempt,
@@ -168,6 +179,22 @@ class Task(Work):
             self.dispatcher.refused(self, memoryview(payload)[_BODY:])
         else:
             self.settle(open_failure(kind, memoryview(payload)[_BODY:], self.task_id))
+        return True
+
+    def replied_here(self, payload: bytes | memoryview) -> bool:
+        pid, _, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
+        if kind != worker.VALUE:
+            return False
+        try:
+            value = pickle.loads(memoryview(payload)[_BODY:])
+        except Exception:  # noqa: BLE001 - `replied` tells of it
+            return False
+        self.future.ran_in((self.dispatcher.backend, pid))
+        if not self.future.end_alone(value):
+            return False
+        self._let_go()
+        self.future.belongs_to(None)
+        self.dispatcher.finished(self)
         return True
 
     def settle(self, outcome: Any) -> None:

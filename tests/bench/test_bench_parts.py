@@ -114,10 +114,11 @@ def test_work_is_time_on_a_core():
 
 
 @pytest.mark.skipif(memory.resident(os.getpid()) is None, reason="nothing tells how much memory a process takes")
-def test_contender_over_its_memory_is_killed():
+def test_contender_over_its_memory_is_killed(install_backend):
+    install_backend("large", "time.sleep(3600)")  # it does not end by itself before somebody looks at it
     request = Request(
-        "time:sleep",
-        "parapluie:serial",
+        "parapluie.bench.workloads.rates:latency",
+        "parapluie:large",
         [],
         needs_chunks=False,
         parallel=False,

@@ -213,14 +213,14 @@ def open_and_close(backend, method, notes, count):
     multiprocessing.current_process()._config["semprefix"] = f"/{os.environ['FAULT_TOKEN']}"  # so that they are known
     with make(backend, method) as executor:  # what the standard library starts once and keeps, two workers' worth
         assert [future.result() for future in [executor.submit(tasks.meet, notes, 2) for _ in range(2)]] == [None, None]
-    held = [_held(), _arenas()]
+    held = _held()
     for number in range(1, count):
         with make(backend, method) as executor:
             if number % 5:
                 assert executor.submit(tasks.square, number).result(SECONDS) == number * number
             if number % 5 == 2:
                 assert list(executor.map(tasks.square, range(9), chunksize=3)) == [n * n for n in range(9)]
-    answer([*held, _held(), _arenas()])
+    answer([held, _held()])
 
 
 def _held():
@@ -233,21 +233,15 @@ def _held():
         "threads": [thread.name for thread in threading.enumerate()],
         "children": len(multiprocessing.active_children()),
         "semaphores": sum("/sem." in line for line in _maps()),
+        "pages": sum("parapluie-page" in line for line in _maps()),
     }
 
 
 def _descriptors():
-    """Say what is open; but the memory that multiprocessing keeps for later is not counted."""
+    """Say what is open."""
     for path in Path("/proc/self/fd").glob("*"):
         with suppress(OSError):
-            target = str(path.readlink())
-            if "/pym-" not in target:
-                yield target
-
-
-def _arenas():
-    """Count the pieces of that memory: they are as many as workers at a time needed."""
-    return sum("/pym-" in line for line in _maps())
+            yield str(path.readlink())
 
 
 def _maps():

@@ -57,6 +57,14 @@ def square(number):
     return number * number
 
 
+def itself(value):
+    return value
+
+
+def divide(number, by):
+    return number / by
+
+
 # ---- the gate ---------------------------------------------------------------------------------------------------
 
 

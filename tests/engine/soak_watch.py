@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from multiprocessing.heap import BufferWrapper
 from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,8 @@ from typing import NamedTuple
 import processes
 import soak_tasks as tasks
 from soak_tasks import SECONDS
+
+from parapluie.backends.process.shared import SharedBytes, SharedLock
 
 
 def living(executor):
@@ -167,14 +168,14 @@ class Leftovers:
         for path in processes.proc("self/fd/*"):
             with suppress(FileNotFoundError):
                 target = str(path.readlink())
-                if "/pym-" not in target:  # of multiprocessing's heap, which keeps its files: its blocks are counted
-                    found.add(f"descriptor {path.name} ({target})")
+                found.add(f"descriptor {path.name} ({target})")
         return found
 
     @staticmethod
     def _count():
         """Count semaphores and blocks of shared memory."""
-        return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, SemLock | BufferWrapper))
+        counted = SemLock | SharedLock | SharedBytes
+        return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, counted))
 
     def check(self, pids=()):
         """Return what is left, in words."""

@@ -422,7 +422,7 @@ class DeadlyLock:
     def __init__(self, lock, pid, time):
         self._lock, self._pid, self._left = lock, pid, time
         self._thread = threading.get_ident()
-        self.release = lock.release
+        self.release, self.close = lock.release, lock.close
         self.deadly = False
 
     def acquire(self, *args, **kwargs):

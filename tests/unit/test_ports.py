@@ -9,12 +9,12 @@ import os
 import subprocess
 import sys
 import threading
-from selectors import EVENT_READ, EVENT_WRITE
 
 import processes
 import pytest
 
 from parapluie.backends.process import ports
+from parapluie.backends.process.ports import READ, WRITE
 
 SECONDS = 30.0
 MB = 1 << 20
@@ -51,10 +51,6 @@ def pipe(waiter):
     ours.close()
 
 
-def events(waiter, seconds=SECONDS):
-    return [(key.data, mask) for key, mask in waiter.select(seconds)]
-
-
 def read_all(descriptor, size):
     data = b""
     while len(data) < size:
@@ -62,13 +58,13 @@ def read_all(descriptor, size):
     return data
 
 
-def test_wake_from_another_thread_is_told_by_a_key_without_data(waiter):
+def test_wake_from_another_thread_is_told(waiter):
     thread = threading.Thread(target=waiter.wake)
     thread.start()
-    assert events(waiter) == [(None, EVENT_READ)]
+    assert waiter.wait(SECONDS) == [(waiter.wake_fd, READ)]
     waiter.drain()
     thread.join()
-    assert events(waiter, 0) == []
+    assert waiter.wait(0) == []
 
 
 def test_waiter_that_is_closed_is_not_woken():
@@ -80,7 +76,7 @@ def test_waiter_that_is_closed_is_not_woken():
 def test_writes_never_block_and_arrive_in_order(waiter, pipe):
     """Begun by threads that have ended by the time they are done."""
     ours, [theirs] = pipe
-    waiter.register(ours.fd, EVENT_READ | EVENT_WRITE, "wire")
+    waiter.watch(ours.fd, READ | WRITE)
     data, sent = os.urandom(4 * MB), 0
 
     def write_some():
@@ -98,13 +94,13 @@ def test_writes_never_block_and_arrive_in_order(waiter, pipe):
         writer.join(SECONDS)
         assert not writer.is_alive() and sent > len(received)
         received += read_all(theirs, sent - len(received))
-        assert ("wire", EVENT_WRITE) in events(waiter)
+        assert (ours.fd, WRITE) in waiter.wait(SECONDS)
     assert received == data
 
 
 def test_all_that_was_written_is_read_before_the_end_of_the_stream(waiter, pipe):
     ours, descriptors = pipe
-    waiter.register(ours.fd, EVENT_READ, "wire")
+    waiter.watch(ours.fd, READ)
     with pytest.raises(BlockingIOError):
         ours.read(MB)
     for number in range(100):
@@ -112,7 +108,8 @@ def test_all_that_was_written_is_read_before_the_end_of_the_stream(waiter, pipe)
     os.close(descriptors.pop())
     data, closed = b"", False
     while not closed:
-        assert events(waiter) == [("wire", EVENT_READ)]
+        [(ready, events)] = waiter.wait(SECONDS)
+        assert ready == ours.fd and events & READ  # where the end is something to write, too, it says so
         data += (some := ours.read(100))
         closed = not some
     assert data.split() == [b"%d" % number for number in range(100)]
@@ -120,9 +117,9 @@ def test_all_that_was_written_is_read_before_the_end_of_the_stream(waiter, pipe)
 
 def test_less_than_was_asked_for_is_all_that_there_is(waiter, pipe):
     ours, [theirs] = pipe
-    waiter.register(ours.fd, EVENT_READ, "wire")
+    waiter.watch(ours.fd, READ)
     os.write(theirs, b"first")
-    assert events(waiter) == [("wire", EVENT_READ)]
+    assert waiter.wait(SECONDS) == [(ours.fd, READ)]
     os.write(theirs, b"second")
     assert ours.read(MB) == b"firstsecond"
     with pytest.raises(BlockingIOError):
@@ -143,13 +140,13 @@ def test_ends_of_very_many_processes_are_told(waiter):
     command = [sys.executable, "-S", "-E", "-c", "import sys; sys.stdin.read()"]
     children = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(count)]
     sentinels = [int(child._handle) if sys.platform == "win32" else os.pidfd_open(child.pid) for child in children]
-    for number, sentinel in enumerate(sentinels):
-        waiter.register(sentinel, EVENT_READ, number)
-    assert events(waiter, 0) == []
+    for sentinel in sentinels:
+        waiter.watch(sentinel, READ)
+    assert waiter.wait(0) == []
     for number in reversed(range(count)):
         processes.end(children[number].pid)
-        assert events(waiter) == [(number, EVENT_READ)]
-        waiter.unregister(sentinels[number])
+        assert waiter.wait(SECONDS) == [(sentinels[number], READ)]
+        waiter.forget(sentinels[number])
         children[number].communicate()
         if sys.platform != "win32":
             os.close(sentinels[number])
@@ -163,11 +160,11 @@ def test_what_is_under_way_when_an_end_is_closed_is_given_back():
     waiter = ports.Waiter()
     for _ in range(3):
         ours, theirs = ports.pipe(waiter)
-        waiter.register(ours.fd, EVENT_READ, "wire")
+        waiter.watch(ours.fd, READ)
         assert 0 < ours.write(bytes(MB)) < MB
         with pytest.raises(BlockingIOError):
             ours.write(bytes(MB))
-        waiter.unregister(ours.fd)
+        waiter.forget(ours.fd)
         theirs.close()
         ours.close()
     waiter.close()

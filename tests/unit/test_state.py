@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from parapluie import errors
+from parapluie import errors, pool_errors
 from parapluie.sharing.state import LocalShared, ServerShared, Shared
 from parapluie.stdlib_private import manager_process
 
@@ -102,7 +102,7 @@ def test_server_takes_no_notice_of_interrupts_and_its_death_is_said(server_share
     process.join(SECONDS)
     with pytest.raises((EOFError, OSError)):
         table["still"] = "here?"
-    with pytest.raises(errors.BackendBrokenError, match="the server of shared state is gone"):
+    with pytest.raises(pool_errors.BackendBrokenError, match="the server of shared state is gone"):
         server_shared.dict()
 
 

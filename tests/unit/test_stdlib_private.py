@@ -18,6 +18,7 @@ import pytest
 
 from parapluie import stdlib_private
 from parapluie.cell_process import OneWorkerContext, Vacancy
+from parapluie.one_way_queue import close_reader
 
 CONTEXT = multiprocessing.get_context()
 SECONDS = 20
@@ -47,14 +48,14 @@ def test_one_way_queue_has_ends_that_close(context):
     assert queue.get() == 1
     with pytest.raises(EOFError):
         queue.get()
-    stdlib_private.close_reader(queue)
+    close_reader(queue)
     assert queue._reader.poll() is False
     queue.close()
 
 
 def test_queue_has_ends_that_close():
     queue = CONTEXT.Queue()
-    stdlib_private.close_reader(queue)
+    close_reader(queue)
     reader, writer = private(queue, "_reader"), private(queue, "_writer")
     assert reader.closed and not writer.closed
     stdlib_private.close_both_ends(queue)

@@ -15,7 +15,8 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from parapluie.errors import ConfigError, TaskTimeoutError, WorkerLostError
+from parapluie.errors import ConfigError, TaskTimeoutError
+from parapluie.pool_errors import WorkerLostError
 
 On = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], bool] | retry_base
 _DEFAULT_WAIT = tenacity.wait_exponential(multiplier=0.1, max=30.0) + tenacity.wait_random(0.0, 0.1)

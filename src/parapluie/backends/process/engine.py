@@ -13,16 +13,17 @@ with room, and never waits; one thread collects everything that comes back.
 from __future__ import annotations
 
 import logging
-import selectors
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from math import inf
+from threading import get_ident
 from time import monotonic
 
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
+from parapluie.backends.process.attend import SHORT_SECONDS, Attendance
 from parapluie.backends.process.handle import Handle
-from parapluie.backends.process.ports import Waiter
+from parapluie.backends.process.ports import READ, WRITE, Waiter
 from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
 from parapluie.evidence import OomKills, early_end, evidence_of
 from parapluie.memory import MemoryWatch
@@ -60,14 +61,16 @@ class ProcessBackend(Backend):
         self._start_again = 0.0  # when to try again after a start failed; 0: not
         self._start_error: Exception | None = None
         self._oom_kills = OomKills()
+        self._watched: dict[int, Handle] = {}  # by the descriptors of its wire and of its sentinel
         self._awake = False  # the collector has something to see to beside what is readable
         self._ended = False
         with ExitStack() as undo:
             self._memory = MemoryWatch(self._note_memory)
             undo.callback(self._memory.stop)
-            self._selector = Waiter()  # the collector's, as all that is registered with it
-            undo.callback(self._selector.close)
-            self._wake = self._selector.wake
+            self._poller = Waiter()  # changed under _lock, waited for by the collector
+            undo.callback(self._poller.close)
+            self._wake = self._poller.wake
+            self._attendance = Attendance(self._lock, host, watch=self._watch, answered=self._attended, wake=self._wake)
             self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
             self._collector.start()
             undo.pop_all()
@@ -96,7 +99,7 @@ class ProcessBackend(Backend):
                     self._memory.wake()
             if not handle.behind and (not handle.ready or len(handle.calls) + len(batch) > 1):
                 handle.behind = True
-                if threading.get_ident() != self._collector.ident:
+                if get_ident() != self._collector.ident:
                     self._wake()  # it has to look whether what is behind gets held up
             if not handle.give(batch):
                 self._to_flush.add(handle)
@@ -158,7 +161,7 @@ class ProcessBackend(Backend):
         others = [handle.wire.fd for handle in self._handles.values()]
         try:
             with start_lock():
-                handle = Handle(self._numbers, host.context, host.bootstrap, self._selector, others)
+                handle = Handle(self._numbers, host.context, host.bootstrap, self._poller, others)
         except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
             self._start_again = monotonic() + _START_AGAIN_SECONDS
             # The collector tells: it holds no lock when it does. The traceback would keep the page and its semaphore.
@@ -213,9 +216,26 @@ class ProcessBackend(Backend):
         handle = self._holder(call_id)
         return None if handle is None else handle.begun(call_id)
 
+    def attend(self, call_id: int) -> None:
+        handle = self._holder(call_id)
+        if (
+            handle is not None
+            and self._seconds <= SHORT_SECONDS
+            and self._poller.pauses
+            and get_ident() != self._collector.ident
+        ):
+            self._attendance.attend(handle)
+
+    def _attended(self, handle: Handle, seconds: float) -> None:
+        handle.answered()
+        self._learn(seconds)
+        if self._refused:
+            self._wake()  # to announce room
+
     # ---- collecting -------------------------------------------------------------------------------------------
 
     def _collect(self) -> None:
+        self._memory.start()  # in here, since to start a thread may take milliseconds where all CPUs are busy
         try:
             while not self._ended:
                 self._collect_once()
@@ -225,19 +245,19 @@ class ProcessBackend(Backend):
 
     def _collect_once(self) -> None:
         dead: list[Handle] = []
-        for key, events in self._selector.select(self._timeout()):
-            handle = key.data
+        for fd, events in self._poller.wait(self._timeout()):
+            handle = self._watched.get(fd)
             if handle is None:
-                self._selector.drain()
-                self._awake = True
-            elif key.fd == handle.sentinel:
+                if fd == self._poller.wake_fd:
+                    self._poller.drain()
+                    self._awake = True
+            elif fd == handle.sentinel:
                 dead.append(handle)
             else:
-                if events & selectors.EVENT_WRITE:
+                if events & WRITE:
                     self._flush(handle)
-                if events & selectors.EVENT_READ and self._receive(handle):
-                    self._selector.unregister(key.fd)  # closed by the worker: its sentinel says the rest
-                    handle.retiring = True
+                if events & READ and self._receive(handle):
+                    self._hang_up(handle)
         for handle in dead:
             self._bury(handle)
         if self._awake:
@@ -248,7 +268,7 @@ class ProcessBackend(Backend):
 
     def _timeout(self) -> float | None:
         """Return for how long nothing has to be looked at; None if only an event can change that."""
-        due = self._start_again or inf
+        due = min(self._start_again or inf, self._attendance.next_look)
         for handle in list(self._handles.values()):
             if handle.behind:
                 due = min(due, handle.heard + _QUIET_SECONDS)
@@ -263,6 +283,10 @@ class ProcessBackend(Backend):
         return left
 
     def _receive(self, handle: Handle) -> bool:
+        with self._lock:
+            if handle.attendant is not None:  # it came between the event and us
+                return False
+            handle.receiving = True
         frames, closed = handle.wire.receive()
         self._take_frames(handle, frames)
         return closed
@@ -279,6 +303,7 @@ class ProcessBackend(Backend):
         """
         answers = []
         with self._lock:
+            handle.receiving = False
             for kind, body in frames:
                 if kind == REPLY or kind == PART:  # noqa: PLR1714, SIM109 - twice as fast as a set
                     serial, number, seconds, payload, buffers = read_reply(body)
@@ -297,9 +322,7 @@ class ProcessBackend(Backend):
                         self._host.started()
             if answers:
                 self._telling = [number for number, _, _ in answers]
-                handle.heard = monotonic()
-                handle.stuck = False
-                handle.behind = handle.has_more()
+                handle.answered()
         for call_id, payload, buffers in answers:
             self._host.replied(call_id, payload, buffers)
         self._telling = []
@@ -312,6 +335,7 @@ class ProcessBackend(Backend):
     def _bury(self, handle: Handle) -> None:
         """Answer everything that a dead worker leaves, and forget it."""
         handle.reap()
+        self._attendance.dead(handle)
         self._receive(handle)
         self._take_page(handle, handle.sealed_replies())
         with self._lock:
@@ -339,10 +363,13 @@ class ProcessBackend(Backend):
     def _keep_house(self) -> None:
         """Do what is due: watch new workers, finish writes, end slow starts, look after quiet workers."""
         now = monotonic()
+        self._attendance.look(now)
         with self._lock:
             for handle in self._to_watch:
+                handle.watched = True
                 for fd in (handle.wire.fd, handle.sentinel):
-                    self._selector.register(fd, selectors.EVENT_READ, handle)
+                    self._watched[fd] = handle
+                    self._poller.watch(fd, READ)
             self._to_watch.clear()
             for handle in list(self._to_flush):
                 self._flush(handle)
@@ -440,16 +467,29 @@ class ProcessBackend(Backend):
         with self._lock:
             done = handle.wire.flush()
             self._to_flush.discard(handle)
-            wanted = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
-            if handle.wire.fd in self._selector.get_map():
-                self._selector.modify(handle.wire.fd, wanted, handle)
+            if handle.watched:
+                self._watch(handle)
             elif not done:
                 self._to_flush.add(handle)
 
+    def _watch(self, handle: Handle) -> None:
+        """Watch a worker's pipe for what there is to do; but for its end, nothing where a caller attends."""
+        if handle.watched:
+            reads = READ if handle.attendant is None else 0
+            self._poller.watch(handle.wire.fd, reads | WRITE if handle.wire.unsent else reads)
+
+    def _hang_up(self, handle: Handle) -> None:
+        """Read no more from a worker that has closed its end; its sentinel says the rest."""
+        with self._lock:
+            handle.retiring = True
+            handle.watched = False
+            self._poller.forget(handle.wire.fd)
+
     def _unwatch(self, handle: Handle) -> None:
+        handle.watched = False
         for fd in (handle.wire.fd, handle.sentinel):
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
+            if self._watched.pop(fd, None) is not None:
+                self._poller.forget(fd)
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -498,7 +538,7 @@ class ProcessBackend(Backend):
         if threading.current_thread() is not self._collector:
             self._collector.join()
         self._memory.stop()
-        self._selector.close()
+        self._poller.close()
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))

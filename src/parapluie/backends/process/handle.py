@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from parapluie import orphans
 from parapluie.backend import Begun, Call, Loss
@@ -16,9 +15,11 @@ from parapluie.dumps import DumpFile
 from parapluie.memory import peak_memory
 from parapluie.starting import start_lock, starting, wait_for_exit_code
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.context import BaseContext
+    from typing import Any
 
     from parapluie.backends.process.ports import Waiter
     from parapluie.evidence import Evidence
@@ -38,6 +39,8 @@ class Handle:
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
         told: it was sent the sentinel. killed: by us, and why.
+        watched: the collector watches its pipe, but for what a caller attends. receiving: the collector reads from it.
+        attendant: stands for the caller who waits at its pipe, if one does.
         dump: where its fault handler writes. peak_memory: in bytes, as it was last seen.
     """
 
@@ -45,26 +48,29 @@ class Handle:
         self, number: int, context: BaseContext, bootstrap: bytes, waiter: Waiter, others: Sequence[int]
     ) -> None:
         self.number = number
-        self.page = Page(context.Lock())
-        ours, theirs = pipe(waiter)
-        self.dump = DumpFile()
-        forked = context.get_start_method() == "fork"
-        self.process: Any = context.Process(  # type: ignore[attr-defined]
-            target=loop.main,
-            args=(theirs, self.page, bootstrap, (*others, *waiter.descriptors, ours.fd) if forked else (), self.dump),
-            name=f"parapluie-process-{number}",
-        )
-        try:
-            with starting(context.get_start_method()):
-                _ask_for_descriptors(ours.fd)
-                self.process.start()
-                orphans.bind(self.process)
-        except BaseException:
-            ours.close()
-            self.dump.close()
-            raise
-        finally:
-            theirs.close()
+        method = context.get_start_method()
+        with ExitStack() as undo:
+            self.page = Page(method)
+            undo.callback(self.page.close)
+            ours, theirs = pipe(waiter)
+            undo.callback(ours.close)
+            self.dump = DumpFile()
+            undo.callback(self.dump.close)
+            inherited = (*others, *waiter.descriptors, ours.fd) if method == "fork" else ()
+            self.process: Any = context.Process(  # type: ignore[attr-defined]
+                target=loop.main,
+                args=(theirs, self.page, bootstrap, inherited, self.dump),
+                name=f"parapluie-process-{number}",
+            )
+            try:
+                with starting(method):
+                    _ask_for_descriptors(ours.fd)
+                    self.process.start()
+                    orphans.bind(self.process)
+            finally:
+                theirs.close()
+                self.page.sent()
+            undo.pop_all()
         self.wire = Wire(ours)
         self.sentinel: int = self.process.sentinel
         self.pid: int = self.process.pid
@@ -73,6 +79,8 @@ class Handle:
         self.given = self.last = 0
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
+        self.watched = self.receiving = False
+        self.attendant: object = None
         self.killed = ""
         self.peak_memory: int | None = None
         self.pause = 0.0  # seconds between looks while it cannot be asked
@@ -101,6 +109,22 @@ class Handle:
         """Say whether there may be sealed replies, or calls that have not begun, behind what the worker runs."""
         calls = self.calls
         return len(calls) > 1 or (bool(calls) and next(iter(calls.values())).items > 1)
+
+    def answered(self) -> None:
+        """Note that it has answered."""
+        self.heard = monotonic()
+        self.stuck = False
+        self.behind = self.has_more()
+
+    @property
+    def attendable(self) -> bool:
+        """Say whether a caller may wait at its pipe: for the answer to its only call, with nothing else in the way."""
+        return (
+            len(self.calls) == 1
+            and self.ready
+            and self.watched
+            and not (self.receiving or self.retiring or self.wire.torn or self.wire.unsent or self.wire.in_a_frame)
+        )
 
     def busy_for(self, now: float) -> float | None:
         """Return for how many seconds the worker has been at the call that it runs; None if it runs none."""
@@ -195,9 +219,9 @@ class Handle:
 
     def close(self) -> None:
         """Let go of a worker that has ended."""
-        # Its semaphore goes now, though a traceback may hold a frame of ours, and with it the handle: collected some
-        # time later as garbage, it might do so in the middle of the resource tracker, which refuses that.
-        del self.page.lock
+        # Its semaphore goes now, and not with the handle, which a traceback may hold: what is collected as garbage some
+        # time later may be so in the middle of the resource tracker, which refuses that.
+        self.page.close()
         self.wire.close()
         self.dump.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive

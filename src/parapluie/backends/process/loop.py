@@ -11,6 +11,7 @@ as begun, so the parent finds every finished task's answer in the pipe or in the
 from __future__ import annotations
 
 import os
+import select
 from collections import deque
 from time import monotonic, perf_counter, time
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from parapluie.backends.process.ports import WorkerEnd
     from parapluie.dumps import DumpFile
 
+_SOON_SECONDS = 0.0001  # between an answer and the next call, where a caller waits for each
 _FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent sends more before that is used up
 
 
@@ -62,6 +64,7 @@ def main(connection: WorkerEnd, page: Page, bootstrap: bytes, inherited: Sequenc
             break  # another worker may have better luck
         loop.run(call)
     loop.flush()
+    connection.close()
 
 
 class _Loop:
@@ -76,6 +79,10 @@ class _Loop:
         self._inbox: deque[tuple[int, memoryview]] = deque()
         self._kept = 0  # bytes of replies in the page
         self._kept_since = 0.0
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        self._poll = poll.poll
+        self._soon = False  # the last call came soon after the answer to the one before
         self._pid = os.getpid()
         self._number = 0
         self._serial = 0  # of the last reply
@@ -90,7 +97,7 @@ class _Loop:
         """Return the next call's body; None at the sentinel or when the parent is gone."""
         while not self._inbox:
             self.flush()
-            data = os.read(self._fd, READ_SIZE)
+            data = self._read()
             if not data:
                 return None
             self._inbox.extend(self._frames.add(data))
@@ -100,6 +107,21 @@ class _Loop:
         if kind != CALL:
             raise RuntimeError(f"worker got a frame of type {kind}, where only {CALL} and {STOP} make sense")
         return body
+
+    def _read(self) -> bytes:
+        """Read what comes next; b"" when the parent is gone.
+
+        To sleep and be woken takes longer than a short round trip's other parts together, so where the last call came
+        soon, this one is looked for, for as long as that may take; others may have the processor at every look.
+        """
+        began = perf_counter()
+        if self._soon:
+            end = began + _SOON_SECONDS
+            while not self._poll(0) and perf_counter() < end:
+                os.sched_yield()
+        data = os.read(self._fd, READ_SIZE)
+        self._soon = perf_counter() - began < _SOON_SECONDS
+        return data
 
     # ---- running ----------------------------------------------------------------------------------------------
 

@@ -2,14 +2,16 @@
 
 Both `posix.py` and `windows.py` offer:
 
-    Waiter              what the collector waits on: a selector that can be woken from any thread
+    Waiter              what the collector waits on: a poller (see poller.py) that can be woken from any thread
     pipe(waiter)        a duplex pipe: the parent's end, and the end that travels to the worker as that is started
-    parent's end        `fd`; `read(size)` and `write(data)`, which never block; `close()`
+    parent's end        `fd`; `read(size)` and `write(data)`, which never block; `close()`; on POSIX, where a caller
+                        may attend (see attend.py), `arrives(seconds)` and `peek(size)` as well
     worker's end        `fileno()`, a descriptor that blocks; `close()`
 """
 
 from __future__ import annotations
 
+import selectors
 import sys
 
 if sys.platform == "win32":
@@ -17,4 +19,6 @@ if sys.platform == "win32":
 else:
     from parapluie.backends.process.posix import ParentEnd, Waiter, WorkerEnd, pipe
 
-__all__ = ["ParentEnd", "Waiter", "WorkerEnd", "pipe"]
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+__all__ = ["READ", "WRITE", "ParentEnd", "Waiter", "WorkerEnd", "pipe"]

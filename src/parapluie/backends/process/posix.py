@@ -1,38 +1,43 @@
-"""POSIX: a selector with a pipe that wakes it, and pipes that are descriptors. See `ports.py`."""
+"""POSIX: a poller with a pipe that wakes it, and pipes that are descriptors. See `ports.py`."""
 
 from __future__ import annotations
 
 import os
-import selectors
+import select
+import socket
 from functools import partial
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from time import perf_counter
 
-WorkerEnd = Connection
+from parapluie.backends.process.poller import READ, Poller
+
+WorkerEnd = socket.socket
 
 
-class Waiter(selectors.DefaultSelector):
-    """What the collector waits on. Its `select` tells of `wake` by a key without data; `drain` says it was seen.
+class Waiter:
+    """What the collector waits on: the platform's poller, whose methods are bound here, and a pipe to wake it.
 
     Attributes:
+        pauses, watch, forget, wait: those of the poller.
+        wake_fd: what `wait` tells of `wake` by; `drain` says that it was seen.
         descriptors: its own, which a forked worker must not hold.
 
-    Thread safety: `wake` from any thread, signal handler or finalizer; all else is the collector's.
+    Thread safety: `wake` from any thread, signal handler or finalizer; all else is as the engine says.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        self._poller = poller = Poller()
+        self.pauses, self.watch, self.forget, self.wait = poller.pauses, poller.watch, poller.forget, poller.wait
         try:
-            self.descriptors = self._wake_read, self._wake_write = os.pipe()
+            self.descriptors = self.wake_fd, self._wake_write = os.pipe()
         except BaseException:
-            super().close()
+            poller.close()
             raise
-        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self.wake_fd, False)
         os.set_blocking(self._wake_write, False)
-        self.register(self._wake_read, selectors.EVENT_READ, None)
+        self.watch(self.wake_fd, READ)
 
     def wake(self) -> None:
-        """Have `select` return."""
+        """Have `wait` return."""
         try:
             os.write(self._wake_write, b"\0")
         except (BlockingIOError, OSError):
@@ -41,14 +46,15 @@ class Waiter(selectors.DefaultSelector):
     def drain(self) -> None:
         """Take note of having been woken, before looking what for."""
         try:
-            os.read(self._wake_read, 4096)
+            os.read(self.wake_fd, 4096)
         except BlockingIOError:
             return
 
     def close(self) -> None:
-        super().close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        """Close the poller and the pipe."""
+        self._poller.close()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 class ParentEnd:
@@ -60,16 +66,38 @@ class ParentEnd:
             message takes one of them.
     """
 
-    def __init__(self, connection: WorkerEnd) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self.fd = connection.fileno()
         os.set_blocking(self.fd, False)
         self.read = partial(os.read, self.fd)
         self.write = partial(os.write, self.fd)
         self.close = connection.close
+        self._socket = connection
+        self._poll = select.poll()  # of who attends
+        self._poll.register(self.fd, select.POLLIN)
+
+    def arrives(self, seconds: float) -> bool:
+        """Look again and again for something to read; False if nothing comes in time."""
+        poll = self._poll.poll
+        if poll(0):
+            return True
+        end = perf_counter() + seconds
+        while perf_counter() < end:
+            os.sched_yield()  # the worker may be waiting for this processor
+            if poll(0):
+                return True
+        return False
+
+    def peek(self, size: int) -> bytes:
+        """Return what is there to be read, and leave it there."""
+        try:
+            return self._socket.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return b""
 
 
 def pipe(waiter: Waiter) -> tuple[ParentEnd, WorkerEnd]:
-    """Make a duplex pipe."""
-    del waiter  # is told of the parent's end when that is registered
-    ours, theirs = Pipe(duplex=True)
+    """Make a duplex pipe: what multiprocessing makes too, in a module that imports tempfile (see shared.py)."""
+    del waiter  # is told of the parent's end when that is to be watched
+    ours, theirs = socket.socketpair()
     return ParentEnd(ours), theirs

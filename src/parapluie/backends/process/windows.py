@@ -23,11 +23,10 @@ if sys.platform == "win32":
     import os
     import secrets
     from multiprocessing.context import get_spawning_popen
-    from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+    from selectors import EVENT_READ, EVENT_WRITE
     from time import monotonic
     from typing import Any
 
-    _WAKE = 0  # stands for `wake` where else there is a handle, which is never 0
     _IN_FLIGHT = 1 << 18  # bytes that are on their way to one worker at most, before `write` says that it would block
     _PIPE_SIZE = 1 << 16
     _MOST_PACKETS = 256  # that are taken at a time
@@ -37,17 +36,20 @@ if sys.platform == "win32":
     _never_ended: list[Any] = []  # operations that the kernel did not give back: their memory has to stay
 
     class Waiter:
-        """What the collector waits on, with the methods of a selector that the engine uses.
+        """What the collector waits on, with the methods of a poller (see poller.py).
 
-        `select` tells of `wake` by a key without data; of a process, once, that it has ended; of a parent's end that
-        something was read or written.
+        `wait` tells of a process, once, that it has ended; of a parent's end that something was read or written.
 
         Attributes:
+            pauses: callers cannot attend; what the collector has begun to read nobody else can look at.
+            wake_fd: what `wait` tells of `wake` by; a handle is never 0.
             descriptors: none that a forked worker could hold.
 
         Thread safety: `wake` from any thread, signal handler or finalizer; all else is the collector's.
         """
 
+        pauses = False
+        wake_fd = 0
         descriptors: tuple[int, ...] = ()
 
         def __init__(self) -> None:
@@ -56,10 +58,10 @@ if sys.platform == "win32":
             self._ends: dict[int, ParentEnd] = {}  # by number; until the last packet has come
             self._processes: dict[int, int] = {}  # handles, by number
             self._waits: dict[int, tuple[int, int]] = {}  # of processes, by handle: number, what ends the wait
-            self._keys = {_WAKE: SelectorKey(_WAKE, _WAKE, EVENT_READ, None)}  # what is registered, by handle
-            self._ready: dict[int, int] = {}  # events that `select` has not told of, by handle
+            self._watched = {self.wake_fd: EVENT_READ}  # what is to be told, by handle
+            self._ready: dict[int, int] = {}  # events that `wait` has not told of, by handle
             self._wake_number = next(self._numbers)
-            self._processes[self._wake_number] = _WAKE
+            self._processes[self._wake_number] = self.wake_fd
 
         def adopt(self, end: ParentEnd) -> int:
             """Have the port tell of what is done on a pipe; return the end's number. Any thread."""
@@ -68,11 +70,14 @@ if sys.platform == "win32":
             self._ends[number] = end
             return number
 
-        # ---- what the engine uses of a selector ---------------------------------------------------------------
+        # ---- a poller's methods -------------------------------------------------------------------------------
 
-        def register(self, handle: int, events: int, data: Any) -> None:
+        def watch(self, handle: int, events: int) -> None:
             """Tell of a parent's end, or of the end of a process, from now on."""
-            self._keys[handle] = SelectorKey(handle, handle, events, data)
+            known = handle in self._watched
+            self._watched[handle] = events
+            if known:
+                return
             for end in list(self._ends.values()):
                 if end.fd == handle and not end.closed:
                     end.begin_to_read()
@@ -82,11 +87,9 @@ if sys.platform == "win32":
             wait = _overlapped.RegisterWaitWithQueue(handle, self._port, number, _overlapped.INFINITE)
             self._waits[handle] = number, wait
 
-        def modify(self, handle: int, events: int, data: Any) -> None:
-            self._keys[handle] = SelectorKey(handle, handle, events, data)
-
-        def unregister(self, handle: int) -> None:
-            del self._keys[handle]
+        def forget(self, handle: int) -> None:
+            """Tell of it no longer."""
+            self._watched.pop(handle, None)
             self._ready.pop(handle, None)
             if handle in self._waits:
                 number, wait = self._waits.pop(handle)
@@ -97,17 +100,14 @@ if sys.platform == "win32":
                     if error.winerror != _overlapped.ERROR_IO_PENDING:  # it is just telling, which is no harm
                         raise
 
-        def get_map(self) -> dict[int, SelectorKey]:
-            return self._keys
-
-        def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-            """Wait until something is ready; return the keys with their events."""
+        def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+            """Wait until something is ready; return handles and what they are ready for."""
             if self._ready:
-                timeout = 0
-            self.take_packets(_overlapped.INFINITE if timeout is None else max(0, math.ceil(timeout * 1000)))
+                seconds = 0
+            self.take_packets(_overlapped.INFINITE if seconds is None else max(0, math.ceil(seconds * 1000)))
             ready, self._ready = self._ready, {}
-            told = [(self._keys[handle], events) for handle, events in ready.items() if handle in self._keys]
-            return [(key, events & key.events) for key, events in told if events & key.events]
+            told = [(handle, events & self._watched.get(handle, 0)) for handle, events in ready.items()]
+            return [(handle, events) for handle, events in told if events]
 
         # ---- packets ------------------------------------------------------------------------------------------
 
@@ -133,20 +133,20 @@ if sys.platform == "win32":
                 del self._ends[number]
 
         def note(self, handle: int, events: int) -> None:
-            """Have `select` tell of events, if they are asked for."""
+            """Have `wait` tell of events, if they are asked for."""
             self._ready[handle] = self._ready.get(handle, 0) | events
 
         def wake(self) -> None:
-            """Have `select` return."""
+            """Have `wait` return."""
             try:
                 _overlapped.PostQueuedCompletionStatus(self._port, 0, 0, self._wake_number)
             except OSError:
                 return  # closed: there is nobody to wake
 
         def drain(self) -> None:
-            """Take note of having been woken: `select` has done that."""
+            """Take note of having been woken: `wait` has done that."""
 
-        def forget(self, number: int) -> None:
+        def dismiss(self, number: int) -> None:
             """Let go of an end that is closed; if something was under way on it, when its last packet has come."""
             end = self._ends[number]
             self._ready.pop(end.fd, None)  # the handle may be another one's from now on
@@ -257,7 +257,7 @@ if sys.platform == "win32":
             for operation, _ in list(self.operations.values()):
                 operation.cancel()
             _winapi.CloseHandle(self.fd)
-            self._waiter.forget(self._number)
+            self._waiter.dismiss(self._number)
 
     class WorkerEnd:
         """The worker's end. It travels to a process as that is started, and is a descriptor there."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from multiprocessing.heap import BufferWrapper
+
+from parapluie.backends.process.shared import SharedBytes, SharedLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from multiprocessing.synchronize import Lock
     from typing import Any
 
     from parapluie.backend import Call
@@ -118,6 +118,11 @@ class Frames:
         self._size = 0
         self._needed = FRAME.size
 
+    @property
+    def partial(self) -> bool:
+        """Say whether there is a part of a frame."""
+        return bool(self._parts)
+
     def add(self, data: bytes) -> list[tuple[int, memoryview]]:
         """Take what was read; return the frames that are complete, as type and body."""
         if not self._parts and len(data) >= FRAME.size:
@@ -156,11 +161,12 @@ class Wire:
     """The parent's end: it never blocks. Guarded by the engine's lock, but for `receive`, which is the collector's.
 
     Attributes:
-        fd: what the engine's waiter knows it by. close: lets go of it; the worker's read ends.
+        end: of the pipe, at which who attends may look. fd: what the engine's waiter knows it by.
+        close: lets go of it; the worker's read ends.
     """
 
     def __init__(self, end: ParentEnd) -> None:
-        self.fd = end.fd
+        self.end, self.fd = end, end.fd
         self._read_some, self._write_some, self.close = end.read, end.write, end.close
         self._frames = Frames()
         self._unsent: deque[memoryview] = deque()
@@ -220,6 +226,11 @@ class Wire:
             if len(data) < READ_SIZE:
                 return frames, False
 
+    @property
+    def in_a_frame(self) -> bool:
+        """Say whether a part of a frame has been read."""
+        return self._frames.partial
+
 
 # ---- the page ---------------------------------------------------------------------------------------------------
 
@@ -241,22 +252,26 @@ class Page:
     lock's operations also order what each side sees of the other's writes.
     """
 
-    def __init__(self, lock: Lock) -> None:
-        self.lock = lock
-        self._memory = BufferWrapper(PAGE_SIZE)
-        self._open()
-        self._view[:_AT_REPLIES] = bytes(_AT_REPLIES)  # it may have been another worker's
+    room = PAGE_SIZE - _AT_REPLIES
 
-    def _open(self) -> None:
-        self._view = self._memory.create_memoryview()
-        self.room = PAGE_SIZE - _AT_REPLIES
+    def __init__(self, method: str) -> None:
+        self.lock = SharedLock(method)
+        self._memory = SharedBytes(PAGE_SIZE, method)
+        self._view = self._memory.view
 
-    def __getstate__(self) -> tuple[Any, Any]:
-        return self.lock, self._memory
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived_page, (self.lock, self._memory)
 
-    def __setstate__(self, state: tuple[Any, Any]) -> None:
-        self.lock, self._memory = state
-        self._open()
+    def sent(self) -> None:
+        """Let go of what only the start of the worker needs."""
+        self._memory.sent()
+
+    def close(self) -> None:
+        """Let go of all but the last marks, which may still be asked for; called by the parent, once."""
+        self.sent()
+        self.lock.close()
+        self._view = memoryview(bytearray(self._view[:_AT_REPLIES]))
+        del self._memory
 
     def mark(self) -> tuple[int, int, int, float]:
         """Return the begun call's number, its item, the last item that may have begun plus one, and when."""
@@ -291,3 +306,9 @@ class Page:
         if length is None:
             length = _SEALED.unpack_from(self._view)[0]
         return bytes(self._view[_AT_REPLIES : _AT_REPLIES + length])
+
+
+def _arrived_page(lock: SharedLock, view: memoryview) -> Page:
+    page = Page.__new__(Page)
+    page.lock, page._view = lock, view  # noqa: SLF001 - it is being made
+    return page

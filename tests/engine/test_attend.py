@@ -1,0 +1,203 @@
+"""Answers that are taken in the thread that waits for them, whatever happens to that thread meanwhile."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import traceback
+
+import fault_help
+import fault_tasks as tasks
+import pytest
+from fault_help import outcome, posix, process_methods, process_only
+from fault_tasks import SECONDS
+
+from parapluie import WorkerLostError
+from parapluie.backends.process import attend
+
+faults = fault_help.faults
+# Python itself swallows an alarm that comes in a finalizer, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+FILE = attend.__file__
+chance = random.Random(3)  # noqa: S311 - it hides nothing
+
+
+def attended(executor):
+    """Have the engine let callers attend, as it does soon after the first of them would."""
+    for number in range(200):
+        assert executor.submit(tasks.square, number).result(SECONDS) == number * number
+    return executor
+
+
+class Alarm(KeyboardInterrupt):
+    """Raised like Ctrl-C, by a timer."""
+
+
+class Alarms:
+    """A timer that interrupts the main thread: what is to be done then is called with the frame."""
+
+    def __init__(self, action):
+        self._action, self._left = action, 0
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGALRM, self._ring)
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        signal.signal(signal.SIGALRM, self._before)
+
+    def after(self, seconds, *, times=1):
+        """Ring once, after so many seconds; with times, again and again at this distance."""
+        self._left = times
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds if times > 1 else 0)
+
+    def stop(self):
+        self._left = 0  # the signal may be on its way, through another thread
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ring(self, _signum, frame):
+        if self._left:
+            self._left -= 1
+            self._action(frame)
+
+
+def raise_alarm(_frame):
+    raise Alarm
+
+
+def result_despite_alarms(future, alarms, seconds, times=1):
+    """Wait for a result and be interrupted; return the alarms that came."""
+    came = []
+    try:
+        try:
+            alarms.after(seconds, times=times)
+            future.result(SECONDS)
+        finally:
+            alarms.stop()
+    except (Alarm, RuntimeError) as alarm:  # a second one may cut off what the first one left to be done
+        came.append(alarm)
+        while (alarm := alarm.__context__) is not None:
+            came.append(alarm)
+    return [alarm for alarm in came if isinstance(alarm, Alarm)]
+
+
+def inside(alarm):
+    """Say whether an alarm came while its thread attended."""
+    return any(frame.f_code.co_filename == FILE for frame, _ in traceback.walk_tb(alarm.__traceback__))
+
+
+@posix
+@process_methods
+def test_interrupted_caller_loses_no_answer(faults, row):
+    """Ctrl-C may come at any instruction: the future has its value afterwards, and so have those that follow."""
+    executor = attended(faults.make(row, 1))
+    count, number = 0, 200
+    with Alarms(raise_alarm) as alarms:
+        while count < 150:
+            future = executor.submit(tasks.square, number)
+            count += any(map(inside, result_despite_alarms(future, alarms, chance.uniform(2e-6, 6e-5))))
+            assert future.result(SECONDS) == number * number
+            number += 1
+    assert executor.stats().done == number and executor.stats().running == 0
+
+
+@posix
+@process_only
+def test_second_interrupt_loses_no_answer_either(faults, row):
+    """Two interrupts a moment apart, so that some second ones come where the first one is being seen to."""
+    executor = attended(faults.make(row, 1))
+    count = number = 0
+    with Alarms(raise_alarm) as alarms:
+        while count < 20:
+            future = executor.submit(tasks.square, number)
+            came = result_despite_alarms(future, alarms, chance.uniform(2e-6, 2e-5), times=2)
+            count += len(came) == 2 and inside(came[0])
+            assert future.result(SECONDS) == number * number
+            number += 1
+
+
+@posix
+@process_only
+def test_signal_handler_may_wait_for_a_task_while_its_thread_attends(faults, row):
+    """It waits for the same worker, whose pipe the interrupted caller looks at."""
+    executor = attended(faults.make(row, 1))
+    waited = []
+
+    def wait_for_another(frame):
+        if frame.f_code.co_name == "arrives":
+            assert executor.submit(tasks.square, 9).result(SECONDS) == 81
+            waited.append(True)
+
+    with Alarms(wait_for_another) as alarms:
+        while len(waited) < 5:
+            future = executor.submit(tasks.square, 7)
+            alarms.after(chance.uniform(1e-6, 3e-5))
+            assert future.result(SECONDS) == 49
+            alarms.stop()
+
+
+@process_methods
+def test_worker_that_dies_at_an_attended_task_is_told_of(faults, row):
+    executor = attended(faults.make(row, 2))
+    for number in range(5):
+        error = outcome(executor.submit(tasks.end_process, "killed"))
+        assert isinstance(error, WorkerLostError) and error.exit_code
+        assert executor.submit(tasks.square, number).result(SECONDS) == number * number
+
+
+@process_only
+def test_answers_that_are_not_plain_values_are_told_as_ever(faults, row):
+    executor = attended(faults.make(row, 1))
+    with pytest.raises(ZeroDivisionError):
+        executor.submit(tasks.divide, 1, 0).result(SECONDS)
+    assert isinstance(executor.submit(tasks.divide, 1, 0).exception(SECONDS), ZeroDivisionError)
+    large = bytes(1_000_000)
+    assert executor.submit(tasks.itself, large).result(SECONDS) == large
+    assert executor.submit(tasks.itself, None).result(SECONDS) is None
+    assert executor.submit(tasks.itself, 5).exception(SECONDS) is None
+
+
+@process_only
+def test_callbacks_and_other_waiters_hear_of_an_attended_answer(faults, row):
+    executor = attended(faults.make(row, 1))
+    for number in range(50):
+        called, waited = threading.Event(), []
+        future = executor.submit(tasks.square, number)
+        thread = threading.Thread(target=lambda future=future, waited=waited: waited.append(future.result(SECONDS)))
+        thread.start()
+        future.add_done_callback(lambda _, called=called: called.set())
+        assert future.result(SECONDS) == number * number
+        assert called.wait(SECONDS)
+        thread.join(SECONDS)
+        assert waited == [number * number]
+
+
+@process_only
+def test_many_threads_wait_at_once(faults, row):
+    executor = attended(faults.make(row, 2))
+    wrong = []
+
+    def ask(first):
+        numbers = range(first, first + 300)
+        wrong.extend(n for n in numbers if executor.submit(tasks.square, n).result(SECONDS) != n * n)
+
+    threads = [threading.Thread(target=ask, args=(1000 * one,)) for one in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert wrong == [] and not any(thread.is_alive() for thread in threads)
+
+
+@process_only
+def test_waiting_tasks_are_dispatched_while_somebody_attends(faults, row):
+    """What waits for room gets it although the answer that makes room was not taken by the engine's own thread."""
+    executor = attended(faults.make(row, 1))
+    for _ in range(20):
+        first = executor.submit(tasks.square, 3)
+        rest = [executor.submit(tasks.square, number) for number in range(20)]
+        assert first.result(SECONDS) == 9
+        assert [future.result(SECONDS) for future in rest] == [number * number for number in range(20)]
