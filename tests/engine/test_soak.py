@@ -196,7 +196,7 @@ class Soak:
     # ---- who kills --------------------------------------------------------------------------------------------
 
     def _kill(self, chance):
-        """Kill a worker every 50 to 100 ms, where starts are quick: one that was just seen at work, so that its death is no failed start."""
+        """Kill a worker every 50 to 100 ms: one that was just seen at work, so that its death is no failed start."""
         while not self._over.wait(chance.uniform(0.05, 0.1) * SLOWER):
             here = living(self.executor)
             fresh = {pid for _, pid in self.journal.update()[-50:]}
