@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import processes
 import pytest
 import soak_tasks as tasks
+from processes import SLOWER
 from soak_tasks import KINDS, NAMES, SECONDS
 from soak_watch import Defects, Journal, Leftovers, describe, living, outcomes_of
 
@@ -36,7 +37,7 @@ from parapluie import (
 )
 
 TASKS = 100_000
-ROUND = 10_000
+ROUND = 10_000 if SLOWER == 1 else 2_000
 START_METHODS = ["spawn"] if sys.platform == "win32" else ["fork", "fork", "fork", "forkserver"]
 LIMIT = 0.1  # seconds, where there is a time limit
 ATTEMPTS = 3
@@ -196,7 +197,7 @@ class Soak:
 
     def _kill(self, chance):
         """Kill a worker every 50 to 100 ms: one that was just seen at work, so that its death is no failed start."""
-        while not self._over.wait(chance.uniform(0.05, 0.1)):
+        while not self._over.wait(chance.uniform(0.05, 0.1) * SLOWER):
             here = living(self.executor)
             fresh = {pid for _, pid in self.journal.update()[-50:]}
             found = sorted(here & fresh)
