@@ -79,9 +79,11 @@ class _Loop:
         self._inbox: deque[tuple[int, memoryview]] = deque()
         self._kept = 0  # bytes of replies in the page
         self._kept_since = 0.0
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        self._poll = poll.poll
+        self._poll: Any = None  # Windows has none for pipes: there the worker sleeps
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            self._poll = poll.poll
         self._soon = False  # the last call came soon after the answer to the one before
         self._pid = os.getpid()
         self._number = 0
@@ -120,7 +122,7 @@ class _Loop:
             while not self._poll(0) and perf_counter() < end:
                 os.sched_yield()
         data = os.read(self._fd, READ_SIZE)
-        self._soon = perf_counter() - began < _SOON_SECONDS
+        self._soon = self._poll is not None and perf_counter() - began < _SOON_SECONDS
         return data
 
     # ---- running ----------------------------------------------------------------------------------------------
