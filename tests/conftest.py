@@ -11,12 +11,14 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
 
 import pytest
 
+PATIENCE = 5.0 if sys.platform == "win32" else 1.0  # processes start slowly there, and slower still under Wine
 DEADLINE = 60.0  # seconds, where a test has no mark of its own
 GRACE = 5.0  # seconds after which faulthandler takes over
 
@@ -34,6 +36,7 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "deadline(seconds): end the run, with a dump of all stacks, if the test lasts longer"
     )
+    config.addinivalue_line("markers", "windows: belongs to the part of the suite that is run on Windows")
     # Worker processes inherit it, so that SIGABRT, as every crash, makes them dump their stacks.
     os.environ["PYTHONFAULTHANDLER"] = "1"
 
@@ -48,7 +51,7 @@ def pytest_runtest_protocol(item):
     if item.config.getoption("usepdb"):
         return (yield)
     mark = item.get_closest_marker("deadline")
-    seconds = mark.args[0] if mark else DEADLINE
+    seconds = PATIENCE * (mark.args[0] if mark else DEADLINE)
     watch = threading.Timer(seconds, _end, (item, seconds))
     watch.name, watch.daemon = "deadline", True
     watch.start()

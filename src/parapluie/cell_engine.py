@@ -124,9 +124,11 @@ class Engine(ABC):
     def note_ready(self) -> bool:
         """Read the worker's message that it is ready, if there is one; True if it has just become so."""
         pipe = self.context.ready
-        if pipe is None or not pipe.poll():
+        if pipe is None:
             return False
-        with suppress(EOFError, OSError):  # it ended instead
+        with suppress(EOFError, OSError):  # it ended instead, which on Windows `poll` tells already
+            if not pipe.poll():
+                return False
             self.initialised = pipe.recv_bytes() == READY
             self.ready = True
         pipe.close()

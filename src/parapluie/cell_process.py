@@ -61,6 +61,7 @@ class CellProcess(_Base):
     def start(self) -> None:
         with starting(self.method):
             super().start()
+            orphans.bind(self)
             reads, writes = self.queues
             close_reader(reads)
             writes.close_writer()

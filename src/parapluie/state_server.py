@@ -63,6 +63,7 @@ class StateServer:
         try:
             with starting(self._context.get_start_method()):
                 manager.start(initializer=orphans.end_with_parent)
+                orphans.bind(stdlib_private.manager_process(manager))
         except EOFError as error:
             raise BackendBrokenError("the server of shared state ended before it was ready") from error
         return manager

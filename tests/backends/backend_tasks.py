@@ -1,4 +1,6 @@
-"""Functions that the tests hand to workers, and the objects that go with them. Imports the standard library only.
+"""Functions that the tests hand to workers, and the objects that go with them.
+
+Imports the standard library only, and `processes`.
 
 What a task and its test have to say to each other goes through a `Gate` (see conftest.py), whose port the task knows,
 or through a file to which every process appends.
@@ -7,15 +9,15 @@ or through a file to which every process appends.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import pickle
-import signal
 import socket
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+
+import processes
 
 SECONDS = 30.0  # for every wait
 
@@ -292,9 +294,9 @@ def echo_type(value):
 
 def note(path, text="x"):
     """Append to a file; what several processes write at a time is not mixed up."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | processes.BINARY)
     try:
-        os.write(descriptor, text.encode())
+        processes.append(descriptor, text.encode())
     finally:
         os.close(descriptor)
 
@@ -349,11 +351,11 @@ def die_once(path, how):
 
 
 def die(how):
-    if how == "SIGKILL":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "killed":
+        processes.end(os.getpid())
         threading.Event().wait()
-    elif how == "SIGSEGV":
-        ctypes.string_at(0)
+    elif how == "crash":
+        processes.crash()
     elif how == "_exit":
         os._exit(0)
     elif how == "exit":

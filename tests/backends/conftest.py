@@ -11,13 +11,10 @@ What a row claims is what its `BackendInfo` says, so a claim that is not kept is
 from __future__ import annotations
 
 import concurrent.futures
-import multiprocessing
-import os
-import select
-import signal
 import time
 from typing import NamedTuple
 
+import processes
 import pytest
 from backend_tasks import SECONDS
 from endings import defects, shut_down
@@ -40,6 +37,11 @@ SLOW_TO_START = (
     "manager-spawn",
     "manager-forkserver",
 )
+
+
+# What is marked `windows`: the engine whose pipes are others there.
+ON_WINDOWS = ("process-spawn", "manager-spawn")
+NOT_ON_WINDOWS = ("test_backends_input.py",)  # how far inputs are read is the same everywhere
 
 
 class Row(NamedTuple):
@@ -87,7 +89,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("backend", rows, indirect=True, scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
+    for item in items:
+        row = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+        if isinstance(row, Row) and row.id in ON_WINDOWS and item.path.name not in NOT_ON_WINDOWS:
+            item.add_marker(pytest.mark.windows)
     # Here, and not by giving fewer parameters: pytest runs together what has the same position in the list of them.
     items[:] = [item for item in items if not hasattr(item, "callspec") or _concerns(item)]
 
@@ -202,35 +209,9 @@ def counting():
 # ---- processes --------------------------------------------------------------------------------------------------
 
 
-def _kill(pid):
-    """Kill a worker, and return when it has ended."""
-    if not hasattr(os, "pidfd_open"):
-        os.kill(pid, signal.SIGKILL)
-        _poll_until_gone(pid)
-        return
-    descriptor = os.pidfd_open(pid)
-    try:
-        os.kill(pid, signal.SIGKILL)
-        assert select.select([descriptor], [], [], SECONDS)[0]
-    finally:
-        os.close(descriptor)
-
-
-def _poll_until_gone(pid):
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if pid not in {child.pid for child in multiprocessing.active_children()}:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return
-        time.sleep(0.01)
-    raise AssertionError(f"process {pid} does not end")
-
-
 @pytest.fixture
 def kill():
-    return _kill
+    return processes.kill
 
 
 @pytest.fixture

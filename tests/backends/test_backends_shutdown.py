@@ -10,9 +10,9 @@ import threading
 from concurrent.futures import CancelledError
 from functools import partial
 from multiprocessing.synchronize import SemLock
-from pathlib import Path
 
 import backend_tasks as tasks
+import processes
 import pytest
 from backend_tasks import SECONDS
 
@@ -153,11 +153,6 @@ def test_draining_takes_as_long_as_it_takes(make_executor, notes):
 # ---- nothing is left --------------------------------------------------------------------------------------------
 
 
-def descriptors():
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.exists() else 0
-
-
 def semaphores():
     return sum(isinstance(thing, SemLock) for thing in gc.get_objects())
 
@@ -175,7 +170,7 @@ def test_shutdown_leaves_no_process_no_thread_no_descriptor_and_no_semaphore(mak
     use(make_executor)  # what the standard library starts once and keeps: forkserver, resource tracker
     gc.collect()
     threads, children = set(threading.enumerate()), multiprocessing.active_children()
-    before, locks = descriptors(), semaphores()
+    before, locks = processes.open_things(), semaphores()
     kept, pids = use(make_executor)  # an error that is kept, with its traceback, keeps nothing of the engine's
     for thread in set(threading.enumerate()) - threads:
         thread.join(5)  # the last of them says that all has ended, and ends itself right after
@@ -183,11 +178,9 @@ def test_shutdown_leaves_no_process_no_thread_no_descriptor_and_no_semaphore(mak
     assert len(multiprocessing.active_children()) <= len(children)
     assert semaphores() <= locks  # and not only when the garbage collector has been
     gc.collect()
-    assert descriptors() <= before
+    assert processes.open_things() <= before
     del kept
-    for pid in pids - {os.getpid()}:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert not [pid for pid in pids - {os.getpid()} if processes.lives(pid)]
 
 
 @pytest.mark.every_start

@@ -7,22 +7,22 @@ Not in pytest's process, where a fault handler is on already, which workers that
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import json
 import os
-import signal
 import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import processes
+
 from parapluie import Executor, Retry
 
 
 def segfault():
-    ctypes.string_at(0)  # the line of the crash
+    processes.crash()  # the line of the crash
 
 
 def nested(depth=2):
@@ -45,11 +45,11 @@ def abort():
 
 
 def leave():
-    os._exit(3)
+    os._exit(4)
 
 
 def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+    processes.end(os.getpid())
 
 
 def crash_in_thread():

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import processes
 import pytest
 from endings import defects, shut_down
 from fault_tasks import SECONDS
@@ -91,8 +92,8 @@ class Program:
 
     def __init__(self, folder, name, arguments, environment):
         self._token = uuid.uuid4().hex
-        source = str(Path(parapluie.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        sources = str(Path(parapluie.__file__).parents[1]), str(Path(processes.__file__).parent)
+        path = os.pathsep.join(filter(None, [*sources, os.environ.get("PYTHONPATH")]))
         self._stdout, self._stderr = folder / f"{self._token}.out", folder / f"{self._token}.err"
         # Files, and not pipes: one that a worker has inherited would not end.
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
@@ -128,7 +129,7 @@ class Program:
     def processes(self):
         """Return the ids of all processes that descend from it: they have its environment."""
         found = []
-        for folder in Path("/proc").glob("[0-9]*"):
+        for folder in processes.proc("[0-9]*"):
             with suppress(OSError):
                 if self._token.encode() in (folder / "environ").read_bytes():
                     found.append(int(folder.name))
@@ -149,7 +150,7 @@ class Program:
         """Kill whatever is left."""
         for process in self.processes():
             with suppress(OSError):
-                os.kill(process, signal.SIGKILL)
+                processes.end(process)
         self.kill()
         self._process.stdin.close()
 
@@ -221,9 +222,7 @@ class Left(NamedTuple):
     @classmethod
     def now(cls):
         gc.collect()
-        folder = Path("/proc/self/fd")
-        descriptors = len(list(folder.iterdir())) if folder.exists() else 0
-        return cls(descriptors, frozenset(threading.enumerate()), len(multiprocessing.active_children()))
+        return cls(processes.open_things(), frozenset(threading.enumerate()), len(multiprocessing.active_children()))
 
     def is_all(self):
         """Say whether nothing has come to it since; the last thread to end may be about to."""

@@ -1,4 +1,4 @@
-"""Functions that the tests of faults hand to workers. Imports the standard library only.
+"""Functions that the tests of faults hand to workers. Imports the standard library only, and `processes`.
 
 Tasks and their test talk through a `Gate` (see fault_help.py), whose port the tasks know, or through a file to which
 every process appends. What a task says to the gate stays connected, so that the test sees when its process ends.
@@ -17,6 +17,8 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+import processes
+
 SECONDS = 30.0  # for every wait
 
 _connections = []  # until this process ends
@@ -27,9 +29,9 @@ _connections = []  # until this process ends
 
 def note(path, text="x"):
     """Append a line; what several processes write at a time is not mixed up. Return how many there are."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | processes.BINARY)
     try:
-        os.write(descriptor, f"{text}\n".encode())
+        processes.append(descriptor, f"{text}\n".encode())
     finally:
         os.close(descriptor)
     return Path(path).read_bytes().count(b"\n")
@@ -158,7 +160,7 @@ def exit_if_odd(number, code):
 
 def end_process(how):
     if how == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
+        processes.end(os.getpid())
         stay()
     os._exit(7)
 

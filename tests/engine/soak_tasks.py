@@ -1,4 +1,4 @@
-"""What the soak test and the state machine hand to workers. Imports the standard library only.
+"""What the soak test and the state machine hand to workers. Imports the standard library only, and `processes`.
 
 A task is called with one whole number: its own number, times 16, plus its kind. So a map of them is a map of plain
 numbers, and what is to come back is known to who sees the number. The first thing that every attempt does is to note
@@ -8,13 +8,14 @@ its number and its process in a log outside of the engine.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import struct
 import sys
 import threading
 import time
 from contextlib import suppress
+
+import processes
 
 SECONDS = 40.0  # for every wait
 RECORD = struct.Struct("<QQ")  # number of the task, process id; 16 bytes never cross a page, so they are written whole
@@ -37,7 +38,7 @@ class Log:
 
 def open_log(folder):
     Log.folder = folder
-    Log.descriptor = os.open(f"{folder}/log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    Log.descriptor = os.open(f"{folder}/log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | processes.BINARY)
 
 
 def close_log():
@@ -47,7 +48,7 @@ def close_log():
 
 
 def note(number):
-    os.write(Log.descriptor, RECORD.pack(number, os.getpid()))
+    processes.append(Log.descriptor, RECORD.pack(number, os.getpid()))
 
 
 def value_of(code):
@@ -116,7 +117,7 @@ def _unreadable(number):
 def die(number=0):
     if number % 2:
         os._exit(7)
-    os.kill(os.getpid(), signal.SIGKILL)
+    processes.end(os.getpid())
     threading.Event().wait()
 
 

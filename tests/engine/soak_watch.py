@@ -5,9 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import logging
-import os
 import select
-import signal
 import socket
 import threading
 import time
@@ -17,6 +15,7 @@ from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import NamedTuple
 
+import processes
 import soak_tasks as tasks
 from soak_tasks import SECONDS
 
@@ -51,20 +50,13 @@ def describe(outcome):
 
 def await_death(pid):
     """Return when a process has ended, whoever's child it is."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([descriptor], [], [], SECONDS)[0], f"process {pid} does not end"
-    finally:
-        os.close(descriptor)
+    assert processes.await_end(pid), f"process {pid} does not end"
 
 
 def kill(pid):
     """Kill a worker, and return when it has ended."""
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        processes.end(pid)
     await_death(pid)
 
 
@@ -173,7 +165,7 @@ class Leftovers:
     def _open():
         """Return the open descriptors, each with what it is."""
         found = set()
-        for path in Path("/proc/self/fd").iterdir():
+        for path in processes.proc("self/fd/*"):
             with suppress(FileNotFoundError):
                 target = str(path.readlink())
                 found.add(f"descriptor {path.name} ({target})")
@@ -193,15 +185,7 @@ class Leftovers:
         gc.collect()
         left += sorted(self._open() - self._descriptors)
         left += [f"{count} × {name}" for name, count in (self._count() - self._shared).items()]
-        return left + [f"process {pid}" for pid in pids if self._lives(pid)]
-
-    @staticmethod
-    def _lives(pid):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        return left + [f"process {pid}" for pid in pids if processes.lives(pid)]
 
 
 class Defects(logging.Handler):

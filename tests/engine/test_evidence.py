@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import processes
 import pytest
 
 from parapluie import Executor, Shutdown, WorkerLostError, cgroup
@@ -26,17 +27,21 @@ CRASH_LINE = next(
     if "the line of the crash" in line
 )
 SECONDS = 30.0
+CRASH = [*processes.CRASH_FRAMES, "segfault"]  # the innermost frames
+ABORTED_WORDS = "ended with exit code 3" if sys.platform == "win32" else "was killed by SIGABRT"
 MB = 1_000_000
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process backend does not run on Windows yet")
+windows = pytest.mark.windows
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals and no fork")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory another process uses")
 methods = pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-backends = pytest.mark.parametrize("backend", ["process", "pool", "futures"])
+backends = pytest.mark.parametrize("backend", [pytest.param("process", marks=windows), "pool", "futures"])
 
 
 def lose(backend, method, *arguments, environment=None, inside=()):
     """Run the program; return what the error says."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONFAULTHANDLER"}
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROGRAM.parents[1]), variables.get("PYTHONPATH")]))
     command = [*inside, sys.executable, str(PROGRAM), backend, method, *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=SECONDS, env={**variables, **(environment or {})}
@@ -56,11 +61,11 @@ def frames(facts):
 @backends
 def test_crash_names_its_signal_and_shows_the_line_of_the_task(backend, method):
     facts = lose(backend, method, "nested")
-    assert facts["type"] == "WorkerLostError" and facts["exit_code"] == -signal.SIGSEGV
-    assert "was killed by SIGSEGV" in facts["text"] and "\n" not in facts["text"]
-    assert facts["dump"].startswith("Fatal Python error: Segmentation fault\n")
+    assert facts["type"] == "WorkerLostError" and facts["exit_code"] == processes.CRASHED
+    assert processes.CRASHED_WORDS in facts["text"] and "\n" not in facts["text"]
+    assert facts["dump"].startswith(processes.CRASH_DUMP)
     assert f'evidence_program.py", line {CRASH_LINE} in segfault' in facts["dump"]
-    assert frames(facts) == ["string_at", "segfault", "nested", "nested", "nested"]  # and none of ours
+    assert frames(facts) == [*CRASH, "nested", "nested", "nested"]  # and none of ours
     assert facts["dump"] in facts["notes"][-1] and "fault handler" in facts["notes"][-1]
     assert facts["stderr"] == "" and facts["oom"] is False
     during, after = facts["dump files"]
@@ -74,7 +79,7 @@ def test_abort_shows_its_line(backend):
 
 
 @backends
-@pytest.mark.parametrize(("task", "words"), [("leave", "ended with exit code 3"), ("kill", "was killed by SIGKILL")])
+@pytest.mark.parametrize(("task", "words"), [("leave", "ended with exit code 4"), ("kill", processes.KILLED_WORDS)])
 def test_death_without_a_crash_has_no_dump(backend, task, words):
     facts = lose(backend, "spawn", task)
     assert words in facts["text"] and "out-of-memory" not in facts["text"]
@@ -82,48 +87,54 @@ def test_death_without_a_crash_has_no_dump(backend, task, words):
     assert not [note for note in facts["notes"] if "fault handler" in note]
 
 
+@windows
 def test_long_dump_is_cut():
     facts = lose("process", "spawn", "recurse", 60)
-    assert len(facts["dump"].splitlines()) == 14 and frames(facts)[:3] == ["string_at", "segfault", "recurse"]
-    assert facts["dump"].endswith("  ... and 51 more")
+    assert len(facts["dump"].splitlines()) == 14 and frames(facts)[: len(CRASH) + 1] == [*CRASH, "recurse"]
+    assert facts["dump"].endswith(f"  ... and {len(CRASH) + 49} more")
 
 
+@windows
 def test_crash_in_an_item_of_a_map_shows_its_line():
-    assert frames(lose("process", "spawn", "map")) == ["string_at", "segfault", "square_or_crash"]
+    assert frames(lose("process", "spawn", "map")) == [*CRASH, "square_or_crash"]
 
 
+@windows
 def test_crash_in_a_thread_of_the_task_shows_that_thread():
     facts = lose("process", "spawn", "crash_in_thread")
-    assert frames(facts)[:2] == ["string_at", "segfault"] and "crash_in_thread" not in facts["dump"]
+    assert frames(facts)[: len(CRASH)] == CRASH and "crash_in_thread" not in facts["dump"]
 
 
 def test_crash_as_a_task_is_read_shows_its_line():
-    assert frames(lose("process", "spawn", "unreadable"))[:2] == ["string_at", "segfault"]
+    assert frames(lose("process", "spawn", "unreadable"))[: len(CRASH)] == CRASH
 
 
 @backends
 def test_crash_in_the_initializer_shows_its_line(backend):
     facts = lose(backend, "spawn", "initializer")
-    assert facts["type"] == "WorkerInitError" and "SIGSEGV" in facts["text"]
+    assert facts["type"] == "WorkerInitError" and processes.CRASHED_WORDS in facts["text"]
     assert f"line {CRASH_LINE} in segfault" in facts["text"]
 
 
+@posix
 def test_crash_of_what_a_task_forked_is_not_the_workers():
     facts = lose("process", "spawn", "be_killed_after_a_child_has_crashed")
-    assert facts["exit_code"] == -signal.SIGKILL and facts["dump"] == ""
+    assert facts["exit_code"] == processes.KILLED and facts["dump"] == ""
 
 
+@windows
 @methods
 def test_fault_handler_that_is_on_already_stays_as_it_is(method):
     facts = lose("process", method, "abort", environment={"PYTHONFAULTHANDLER": "1"})
-    assert facts["dump"] == "" and "was killed by SIGABRT" in facts["text"]
+    assert facts["dump"] == "" and ABORTED_WORDS in facts["text"]
     assert "Fatal Python error: Aborted" in facts["stderr"]
 
 
+@windows
 @methods
 def test_fault_handler_that_an_initializer_enables_takes_the_place_of_ours(method, tmp_path):
     facts = lose("process", method, "elsewhere", tmp_path / "dump")
-    assert facts["dump"] == "" and "SIGABRT" in facts["text"]
+    assert facts["dump"] == "" and ABORTED_WORDS in facts["text"]
     assert "in abort" in (tmp_path / "dump").read_text(encoding="utf-8")
 
 
@@ -173,6 +184,7 @@ def counter(tmp_path, monkeypatch):
     return file
 
 
+@posix
 @backends
 def test_kill_is_the_out_of_memory_killers_only_if_its_counter_has_moved(backend, counter):
     with Executor(backend, 1) as executor:
@@ -183,6 +195,7 @@ def test_kill_is_the_out_of_memory_killers_only_if_its_counter_has_moved(backend
         assert not error.oom and "was killed by SIGKILL while" in str(error)
 
 
+@posix
 def test_kill_of_our_own_is_never_the_out_of_memory_killers(counter):
     with Executor("process", 1, shutdown=Shutdown(drain=False, grace=0.1)) as executor:
         future = executor.submit(ignore_termination, counter)

@@ -9,13 +9,17 @@ from concurrent.futures import BrokenExecutor
 
 import fault_help
 import fault_tasks as tasks
+import processes
 import pytest
-from fault_help import Left, both_backends, linux, outcome, process_methods, rows, until
+from fault_help import Left, both_backends, linux, outcome, process_methods, process_only, rows, until
 from fault_tasks import SECONDS
 
-from parapluie import Executor, WorkerInitError
+from parapluie import Executor, WorkerInitError, WorkerLostError
 
+pytestmark = pytest.mark.windows
 faults = fault_help.faults
+
+MANY = 66  # workers; Windows waits for 63 things in one call
 
 
 # ---- threads ----------------------------------------------------------------------------------------------------
@@ -135,6 +139,23 @@ def test_workers_that_live_go_on_where_no_more_can_be_started(faults, row):
         for visitor in faults.gate.arrivals(2):
             visitor.release()
         assert [outcome(future) for future in both] == ["", ""]
+
+
+@process_only
+@pytest.mark.deadline(120)
+def test_more_workers_than_windows_waits_for_in_one_call(faults, row):
+    """All of them at work at once; and it is seen when some of them die."""
+    executor = faults.make(row, MANY)
+    held = [executor.submit(tasks.wait_at, faults.port, str(number)) for number in range(MANY)]
+    visitors = faults.gate.arrivals(MANY)
+    assert len({visitor.pid for visitor in visitors}) == MANY
+    killed = visitors[::13]
+    for visitor in killed:
+        processes.end(visitor.pid)
+    assert {type(held[int(visitor.label)].exception(SECONDS)) for visitor in killed} == {WorkerLostError}
+    faults.gate.open()
+    alive = set(range(MANY)) - {int(visitor.label) for visitor in killed}
+    assert [held[number].result(SECONDS) for number in alive] == [str(number) for number in alive]
 
 
 # ---- descriptors ------------------------------------------------------------------------------------------------

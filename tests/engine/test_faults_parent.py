@@ -6,6 +6,7 @@ import fault_help
 import pytest
 from fault_help import ENDED, every_row, process_only
 
+pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fault_help
 import fault_tasks as tasks
+import processes
 import pytest
 from fault_help import both_backends, every_method, every_row, outcome, posix, process_only, rows, until
 from fault_tasks import SECONDS
+from processes import SLOWER
 
 from parapluie import RemoteTraceback, WorkerInitError
 
+pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
-WAYS_TO_DIE = ["exits", pytest.param("killed", marks=posix)]
+WAYS_TO_DIE = ["exits", "killed"]
+LATE = 0.3 * SLOWER
 MOST_TRIES = 8  # of an executor with two workers; each may be at its last one when the first gives up
 
 
@@ -78,14 +82,13 @@ def test_workers_that_all_die_while_they_start_are_a_few_and_end_every_task(faul
     executor = faults.make(row, initializer=tasks.die_preparing, initargs=(faults.notes, how))
     errors = [future.exception(SECONDS) for future in submit_some(executor)]
     assert {type(error) for error in errors} == {WorkerInitError}
-    words = "was killed by SIGKILL" if how == "killed" else "ended with exit code 7"
+    words = processes.KILLED_WORDS if how == "killed" else "ended with exit code 7"
     assert all(f"a worker {words} before it was ready" in str(error) for error in errors)
     executor.shutdown()
     assert 2 <= len(faults.lines()) <= MOST_TRIES
 
 
 @rows("process-spawn")
-@posix
 @pytest.mark.parametrize(("deaths", "exit_code"), [(2, 0), (1000, 1)])
 def test_worker_that_dies_of_importing_main(faults, row, deaths, exit_code):
     """Before anything of ours runs in it."""
@@ -93,7 +96,7 @@ def test_worker_that_dies_of_importing_main(faults, row, deaths, exit_code):
     program = faults.run("square_in_main", environment, backend=row.backend, method=row.method)
     assert program.wait() == exit_code, program.stderr
     if exit_code:
-        assert "WorkerInitError" in program.stderr and "was killed by SIGKILL before it was ready" in program.stderr
+        assert "WorkerInitError" in program.stderr and f"{processes.KILLED_WORDS} before it was ready" in program.stderr
         assert 2 <= len(faults.lines()) <= MOST_TRIES
     else:
         assert program.answer() == [number * number for number in range(20)] and program.stderr == ""
@@ -102,9 +105,8 @@ def test_worker_that_dies_of_importing_main(faults, row, deaths, exit_code):
 @process_only
 @pytest.mark.parametrize("how", ["waiting", "in C", pytest.param("stopped", marks=posix)])
 def test_initializer_that_hangs_once_costs_nothing(faults, row, how):
-    executor = faults.make(
-        row, 1, start_timeout=0.7, initializer=tasks.hang_preparing, initargs=(faults.notes, faults.port, how, 1)
-    )
+    once = faults.notes, faults.port, how, 1
+    executor = faults.make(row, 1, start_timeout=0.7 * SLOWER, initializer=tasks.hang_preparing, initargs=once)
     futures = [executor.submit(tasks.square, number) for number in range(40)]
     assert faults.gate.arrival().ends()
     assert [outcome(future) for future in futures] == [number * number for number in range(40)]
@@ -114,11 +116,11 @@ def test_initializer_that_hangs_once_costs_nothing(faults, row, how):
 @every_method
 def test_initializers_that_hang_are_a_few_and_end_every_task(faults, row):
     executor = faults.make(
-        row, start_timeout=0.3, initializer=tasks.hang_preparing, initargs=(faults.notes, faults.port, "in C")
+        row, start_timeout=LATE, initializer=tasks.hang_preparing, initargs=(faults.notes, faults.port, "in C")
     )
     errors = [future.exception(SECONDS) for future in submit_some(executor)]
     assert {type(error) for error in errors} == {WorkerInitError}
-    assert all("a worker was not ready after start_timeout=0.3 seconds" in str(error) for error in errors)
+    assert all(f"a worker was not ready after start_timeout={LATE:g} seconds" in str(error) for error in errors)
     executor.shutdown()
     assert len(faults.lines()) <= MOST_TRIES
     while not faults.gate.nobody():

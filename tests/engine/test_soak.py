@@ -11,9 +11,7 @@ run's plan; when a kill lands is never the same twice. A failure says the seed, 
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -21,8 +19,10 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import processes
 import pytest
 import soak_tasks as tasks
+from processes import SLOWER
 from soak_tasks import KINDS, NAMES, SECONDS
 from soak_watch import Defects, Journal, Leftovers, describe, living, outcomes_of
 
@@ -36,10 +36,9 @@ from parapluie import (
     WorkerLostError,
 )
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the kills of this test are made for Linux")
-
 TASKS = 100_000
-ROUND = 10_000
+ROUND = 10_000 if SLOWER == 1 else 2_000
+START_METHODS = ["spawn"] if sys.platform == "win32" else ["fork", "fork", "fork", "forkserver"]
 LIMIT = 0.1  # seconds, where there is a time limit
 ATTEMPTS = 3
 
@@ -102,7 +101,7 @@ class Soak:
         choose = self.random.choice
         self.settings = {
             "max_workers": choose([1, 2, 2, 3]),
-            "start_method": choose(["fork", "fork", "fork", "forkserver"]),
+            "start_method": choose(START_METHODS),
             "max_tasks_per_child": choose([None, None, 400]),
         }
         self.executor = Executor(backend, initializer=tasks.open_log, initargs=(str(folder),), **self.settings)
@@ -198,15 +197,15 @@ class Soak:
 
     def _kill(self, chance):
         """Kill a worker every 50 to 100 ms: one that was just seen at work, so that its death is no failed start."""
-        while not self._over.wait(chance.uniform(0.05, 0.1)):
+        while not self._over.wait(chance.uniform(0.05, 0.1) * SLOWER):
             here = living(self.executor)
             fresh = {pid for _, pid in self.journal.update()[-50:]}
             found = sorted(here & fresh)
             if found:
                 pid = chance.choice(found)
                 self.killed.append(pid)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                with suppress(OSError):  # it is gone
+                    processes.end(pid)
 
     # ---- who judges -------------------------------------------------------------------------------------------
 
@@ -278,7 +277,7 @@ def soak(backend, folder, config, count, share=1.0):
     seed = config.getoption("soak_seed")
     deadline = None if seconds is None else time.monotonic() + seconds * share
     begun, rounds, total, kills = time.monotonic(), 0, 0, 0
-    with Executor(backend, 1, start_method="forkserver") as first:  # what the standard library starts once and keeps
+    with Executor(backend, 1, start_method=START_METHODS[-1]) as first:  # for what is started once and kept
         assert first.submit(abs, -1).result(SECONDS) == 1
     before = Leftovers()
     while time.monotonic() < deadline if deadline is not None else total < count:
@@ -301,6 +300,7 @@ def soak(backend, folder, config, count, share=1.0):
     print(f"{total} tasks, {kills} kills, {rounds} rounds, {spent:.1f} s", file=sys.stderr)  # noqa: T201
 
 
+@pytest.mark.windows
 def test_very_many_tasks_while_workers_are_killed(tmp_path, pytestconfig):
     soak("process", tmp_path, pytestconfig, TASKS, share=0.9)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from math import inf
 
-from parapluie.backends.process.wire import REPLY, read_reply, split_frames
+from parapluie.backends.process.wire import READ_SIZE, REPLY, read_reply, split_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Attendance:
         """Wait a moment for the answer to a worker's only call, and take it if it comes and is a plain one."""
         token = object()
         try:
-            if self._begin(handle, token) and handle.wire.arrives(SHORT_SECONDS):
+            if self._begin(handle, token) and handle.wire.end.arrives(SHORT_SECONDS):
                 self._take(handle, token)
         finally:
             try:
@@ -91,7 +91,7 @@ class Attendance:
         self._attended = self._token = None
 
     def _take(self, handle: Handle, token: object) -> None:
-        data = handle.wire.peek()
+        data = handle.wire.end.peek(READ_SIZE)
         frames, rest, _ = split_frames(memoryview(data))
         if len(frames) != 1 or rest != len(data) or frames[0][0] != REPLY:
             return
@@ -109,7 +109,7 @@ class Attendance:
                         self._host.settled(number)
                     raise
                 self._answered(handle, seconds)
-                handle.wire.skip(len(data))
+                handle.wire.end.read(len(data))
 
     def look(self, now: float) -> None:
         """Take back what a caller has had for too long, and say when to look again. The collector's."""

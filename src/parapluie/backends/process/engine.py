@@ -13,7 +13,6 @@ with room, and never waits; one thread collects everything that comes back.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from parapluie import worker
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.backends.process.attend import SHORT_SECONDS, Attendance
 from parapluie.backends.process.handle import Handle
-from parapluie.backends.process.poller import READ, WRITE, Poller
+from parapluie.backends.process.ports import READ, WRITE, Waiter
 from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
 from parapluie.evidence import OomKills, early_end, evidence_of
 from parapluie.memory import MemoryWatch
@@ -69,14 +68,9 @@ class ProcessBackend(Backend):
         with ExitStack() as undo:
             self._memory = MemoryWatch(self._note_memory)
             undo.callback(self._memory.stop)
-            self._poller = Poller()  # changed under _lock, waited for by the collector
+            self._poller = Waiter()  # changed under _lock, waited for by the collector
             undo.callback(self._poller.close)
-            self._wake_read, self._wake_write = os.pipe()
-            undo.callback(os.close, self._wake_read)
-            undo.callback(os.close, self._wake_write)
-            os.set_blocking(self._wake_read, False)
-            os.set_blocking(self._wake_write, False)
-            self._poller.watch(self._wake_read, READ)
+            self._wake = self._poller.wake
             self._attendance = Attendance(self._lock, host, watch=self._watch, answered=self._attended, wake=self._wake)
             self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
             self._collector.start()
@@ -168,9 +162,7 @@ class ProcessBackend(Backend):
         others = [handle.wire.fd for handle in self._handles.values()]
         try:
             with start_lock():
-                handle = Handle(
-                    self._numbers, host.context, host.bootstrap, [*others, self._wake_read, self._wake_write]
-                )
+                handle = Handle(self._numbers, host.context, host.bootstrap, self._poller, others)
         except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
             self._start_again = monotonic() + _START_AGAIN_SECONDS
             # The collector tells: it holds no lock when it does. The traceback would keep the page and its semaphore.
@@ -259,12 +251,6 @@ class ProcessBackend(Backend):
 
     # ---- collecting -------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"\0")
-        except (BlockingIOError, OSError):
-            return  # full: it is awake already; closed: there is nobody to wake
-
     def _collect(self) -> None:
         self._memory.start()  # in here, since to start a thread may take milliseconds where all CPUs are busy
         try:
@@ -279,8 +265,9 @@ class ProcessBackend(Backend):
         for fd, events in self._poller.wait(self._timeout()):
             handle = self._watched.get(fd)
             if handle is None:
-                if fd == self._wake_read:
-                    self._drain_wakeups()
+                if fd == self._poller.wake_fd:
+                    self._poller.drain()
+                    self._awake = True
             elif fd == handle.sentinel:
                 dead.append(handle)
             else:
@@ -295,13 +282,6 @@ class ProcessBackend(Backend):
             self._keep_house()
         if self._refused:
             self._announce_room()
-
-    def _drain_wakeups(self) -> None:
-        self._awake = True
-        try:
-            os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            return
 
     def _timeout(self) -> float | None:
         """Return for how long nothing has to be looked at; None if only an event can change that."""
@@ -586,8 +566,6 @@ class ProcessBackend(Backend):
             self._collector.join()
         self._memory.stop()
         self._poller.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))

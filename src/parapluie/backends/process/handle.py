@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
-from socket import socketpair
 from time import monotonic
 
+from parapluie import orphans
 from parapluie.backend import Begun, Call, Loss
 from parapluie.backends.process import loop
+from parapluie.backends.process.ports import pipe
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
 from parapluie.dumps import DumpFile
 from parapluie.memory import peak_memory
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from typing import Any
 
+    from parapluie.backends.process.ports import Waiter
     from parapluie.evidence import Evidence
 
 _QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
@@ -44,17 +46,19 @@ class Handle:
         dump: where its fault handler writes. peak_memory: in bytes, as it was last seen.
     """
 
-    def __init__(self, number: int, context: BaseContext, bootstrap: bytes, others: Sequence[int]) -> None:
+    def __init__(
+        self, number: int, context: BaseContext, bootstrap: bytes, waiter: Waiter, others: Sequence[int]
+    ) -> None:
         self.number = number
         method = context.get_start_method()
         with ExitStack() as undo:
             self.page = Page(method)
             undo.callback(self.page.close)
-            ours, theirs = _pipe(context)
+            ours, theirs = pipe(waiter)
             undo.callback(ours.close)
             self.dump = DumpFile()
             undo.callback(self.dump.close)
-            inherited = (*others, ours.fileno()) if method == "fork" else ()
+            inherited = (*others, *waiter.descriptors, ours.fd) if method == "fork" else ()
             self.process: Any = context.Process(  # type: ignore[attr-defined]
                 target=loop.main,
                 args=(theirs, self.page, bootstrap, inherited, self.dump),
@@ -62,8 +66,9 @@ class Handle:
             )
             try:
                 with starting(method):
-                    _ask_for_descriptors(ours.fileno())
+                    _ask_for_descriptors(ours.fd)
                     self.process.start()
+                    orphans.bind(self.process)
             finally:
                 theirs.close()
                 self.page.sent()
@@ -254,13 +259,6 @@ class Handle:
         self.dump.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive
             self.process.close()
-
-
-def _pipe(context: BaseContext) -> tuple[Any, Any]:
-    """Make a duplex pipe: its ends have `fileno` and `close`, and travel to a process that is being started."""
-    if os.name != "posix":
-        return context.Pipe(duplex=True)
-    return socketpair()  # what Pipe makes too; its module imports tempfile, see shared.py
 
 
 def _ask_for_descriptors(any_one: int) -> None:

@@ -13,11 +13,11 @@ as begun, so the parent finds every finished task's answer in the pipe or in the
 from __future__ import annotations
 
 import os
-import select
 from collections import deque
 from time import monotonic, perf_counter, time
 
 from parapluie import orphans, worker
+from parapluie.backends.process.ports import looker
 from parapluie.backends.process.wire import (
     CALL,
     PART,
@@ -36,9 +36,9 @@ from parapluie.backends.process.wire import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from multiprocessing.connection import Connection
     from typing import Any
 
+    from parapluie.backends.process.ports import WorkerEnd
     from parapluie.dumps import DumpFile
 
 _SOON_SECONDS = 0.0001  # between an answer and the next call, where a caller waits for each
@@ -46,7 +46,7 @@ _FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent send
 _PART_SECONDS = 0.008  # shorter than the quiet after which the parent looks into the page
 
 
-def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
+def main(connection: WorkerEnd, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
     """Run a worker until the sentinel, or until the parent's end of the pipe is closed.
 
     Args:
@@ -73,7 +73,7 @@ def main(connection: Connection, page: Page, bootstrap: bytes, inherited: Sequen
 class _Loop:
     """What a worker keeps between calls."""
 
-    def __init__(self, connection: Connection, page: Page) -> None:
+    def __init__(self, connection: WorkerEnd, page: Page) -> None:
         self._connection = connection  # kept open
         self._fd = connection.fileno()
         self._page = page
@@ -81,9 +81,7 @@ class _Loop:
         self._frames = Frames()
         self._inbox: deque[tuple[int, memoryview]] = deque()
         self._kept = 0  # bytes of replies in the page
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        self._poll = poll.poll
+        self._arrives = looker(self._fd)
         self._soon = False  # the last call came soon after the answer to the one before
         self._flush_at = 0.0  # when they are to be written
         self._pid = os.getpid()
@@ -120,9 +118,7 @@ class _Loop:
         """
         began = perf_counter()
         if self._soon:
-            end = began + _SOON_SECONDS
-            while not self._poll(0) and perf_counter() < end:
-                os.sched_yield()
+            self._arrives(_SOON_SECONDS)
         data = os.read(self._fd, READ_SIZE)
         self._soon = perf_counter() - began < _SOON_SECONDS
         return data

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import select
-import selectors
 from contextlib import suppress
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+READ, WRITE = 1, 2  # as those of selectors
 
 
 class _Epoll:
@@ -56,6 +55,8 @@ class _Selector:
     pauses = False
 
     def __init__(self) -> None:
+        import selectors
+
         self._selector = selectors.DefaultSelector()
 
     def watch(self, fd: int, events: int) -> None:

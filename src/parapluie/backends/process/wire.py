@@ -11,22 +11,18 @@ A frame is a type, a length and a body. The sentinel is a type of its own, so no
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 import struct
 from collections import deque
-from time import perf_counter
 
 from parapluie.backends.process.shared import SharedBytes, SharedLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from multiprocessing.connection import Connection
     from typing import Any
 
     from parapluie.backend import Call
+    from parapluie.backends.process.ports import ParentEnd
 
 FRAME = struct.Struct("<BQ")  # type, length of the body
 CALL, STOP, READY, REPLY, PART, REFUSES = range(1, 7)
@@ -162,17 +158,18 @@ def split_frames(view: memoryview) -> tuple[list[tuple[int, memoryview]], int, i
 
 
 class Wire:
-    """The parent's end: it never blocks. Guarded by the engine's lock, but for `receive`, which is the collector's."""
+    """The parent's end: it never blocks. Guarded by the engine's lock, but for `receive`, which is the collector's.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.fd = connection.fileno()
-        os.set_blocking(self.fd, False)
+    Attributes:
+        end: of the pipe, at which who attends may look. fd: what the engine's waiter knows it by.
+        close: lets go of it; the worker's read ends.
+    """
+
+    def __init__(self, end: ParentEnd) -> None:
+        self.end, self.fd = end, end.fd
+        self._read_some, self._write_some, self.close = end.read, end.write, end.close
         self._frames = Frames()
         self._unsent: deque[memoryview] = deque()
-        self._poll = select.poll()  # of who attends
-        self._poll.register(self.fd, select.POLLIN)
-        self._socket = socket.socket(fileno=self.fd)
         self.torn = False  # a write was interrupted: what the worker got of the frame is not known
 
     def send(self, pieces: Iterable[Any]) -> bool:
@@ -198,7 +195,7 @@ class Wire:
     def _write(self, data: bytes | memoryview, *, again: bool = False) -> bool:
         whole = False
         try:
-            sent = os.write(self.fd, data)
+            sent = self._write_some(data)
             whole = True
         except BlockingIOError:
             sent, whole = 0, True
@@ -218,7 +215,7 @@ class Wire:
         frames: list[tuple[int, memoryview]] = []
         while True:
             try:
-                data = os.read(self.fd, READ_SIZE)
+                data = self._read_some(READ_SIZE)
             except BlockingIOError:
                 return frames, False
             except OSError:
@@ -229,38 +226,10 @@ class Wire:
             if len(data) < READ_SIZE:
                 return frames, False
 
-    def arrives(self, seconds: float) -> bool:
-        """Look again and again for something to read; False if nothing comes in time."""
-        poll = self._poll.poll
-        if poll(0):
-            return True
-        end = perf_counter() + seconds
-        while perf_counter() < end:
-            os.sched_yield()  # the worker may be waiting for this processor
-            if poll(0):
-                return True
-        return False
-
-    def peek(self) -> bytes:
-        """Return what is there to be read, and leave it there."""
-        try:
-            return self._socket.recv(READ_SIZE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except OSError:
-            return b""
-
-    def skip(self, size: int) -> None:
-        """Take out what `peek` has shown."""
-        os.read(self.fd, size)
-
     @property
     def in_a_frame(self) -> bool:
         """Say whether a part of a frame has been read."""
         return self._frames.partial
-
-    def close(self) -> None:
-        """Close the parent's end: the worker's read ends."""
-        self._socket.detach()
-        self._connection.close()
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------
