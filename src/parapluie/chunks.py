@@ -33,7 +33,7 @@ class Sizer:
     """
 
     TARGET_SECONDS = 0.001
-    LONG_SECONDS = 0.008  # where what has not begun of a chunk can be taken back
+    LONG_SECONDS = 0.032  # where what has not begun of a chunk can be taken back
     LEAST_SECONDS = 0.0005  # of work in a chunk near the end of the input
     MOST_ITEMS = 20_000
     MOST_BYTES = 128 * 1024  # what a pipe takes at once

@@ -33,7 +33,8 @@ from parapluie.starting import start_lock
 _log = logging.getLogger("parapluie")
 _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one call at least,
 _MOST_AHEAD = 512
-_LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter
+_LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter,
+_LONG_CHUNK_SECONDS = 0.05  # longer for chunks, which are so long because that time matters to their items
 _IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
 _LOOK_SECONDS = 0.02  # for which a quiet worker's lock is waited for
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # between two looks at a worker that was stopped where it holds its lock
@@ -50,6 +51,7 @@ class ProcessBackend(Backend):
         self._handles: dict[int, Handle] = {}  # guarded by _lock, as all below
         self._numbers = 0
         self._seconds = 1.0  # measured, of one call; long at first, so that nothing is given ahead unknown
+        self._long = _LONG_SECONDS  # for calls like those that were given last
         self._telling: list[int] = []  # calls whose answer the host is just being told
         self._returning: dict[int, Call] = {}  # taken back, and the host not told yet
         self._cut: dict[int, int] = {}  # calls that end before an item, and the host not told yet
@@ -92,6 +94,7 @@ class ProcessBackend(Backend):
         return taken
 
     def _give(self, handle: Handle, batch: Sequence[Call]) -> None:
+        self._long = _LONG_SECONDS if batch[0].items == 1 else _LONG_CHUNK_SECONDS
         try:
             if not handle.calls:
                 # It was idle: it is not quiet, it had nothing to say.
@@ -154,7 +157,7 @@ class ProcessBackend(Backend):
     def _ahead(self) -> int:
         """Return how many calls a worker may have: the one it runs, and about a millisecond of measured work."""
         seconds = self._seconds
-        return 1 if seconds > _LONG_SECONDS else 1 + max(1, min(_MOST_AHEAD - 1, int(_AHEAD_SECONDS / seconds)))
+        return 1 if seconds > self._long else 1 + max(1, min(_MOST_AHEAD - 1, int(_AHEAD_SECONDS / seconds)))
 
     def _start_worker(self) -> Handle | None:
         host = self._host
