@@ -18,7 +18,7 @@ from pathlib import Path
 import fault_tasks as tasks
 from fault_tasks import SECONDS
 
-from parapluie import Executor, Shutdown
+from parapluie import Executor, Shutdown, condition
 
 if __name__ == "__mp_main__" and "FAULT_DEATHS" in os.environ:  # a worker imports this
     tasks.die_preparing(os.environ["FAULT_NOTES"], "killed", int(os.environ["FAULT_DEATHS"]))
@@ -49,8 +49,9 @@ def knock_when_waiting(port, *labels, again=lambda: True):
 
 
 def _waits(frame):
-    """Say whether a thread waits for something of `threading`, but for the start of another one."""
-    waits = frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name.startswith("wait")
+    """Say whether a thread waits, for a future or something of `threading`, but for the start of another one."""
+    waits = frame.f_code.co_filename in {threading.__file__, condition.__file__}
+    waits = waits and frame.f_code.co_name.startswith("wait")
     while waits and frame is not None:
         if frame.f_code is threading.Thread.start.__code__:
             return False
