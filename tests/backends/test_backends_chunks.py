@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import CancelledError
 from functools import partial
@@ -10,6 +9,7 @@ from functools import partial
 import backend_tasks as tasks
 import pytest
 from backend_tasks import SECONDS
+from processes import SLOWER
 
 from parapluie import Shutdown, TaskPicklingError, TaskTimeoutError, TaskUnpicklingError, WorkerLostError
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.requires("takes_back_items")
 
 ITEMS = 8
 SQUARES = [number * number for number in range(ITEMS)]
-LIMIT = 3.0 if os.name == "nt" else 0.3  # seconds; a worker imports the tasks in less, under Wine as well
+LIMIT = 0.3 * SLOWER  # seconds; a worker imports the tasks in less
 
 
 @pytest.fixture
