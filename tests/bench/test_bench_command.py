@@ -79,7 +79,7 @@ def test_peers_are_measured_beside_and_compared(capsys):
     latency = rows(page, "latency")
     assert set(latency) == {"parapluie:process", "parapluie:serial", "Pool", "ProcessPoolExecutor", "pipe-echo"}
     assert latency["pipe-echo"]["× pipe-echo"] == "1.00"
-    assert latency["pipe-echo"]["remarks"] == "a bound, no pool"
+    assert latency["pipe-echo"]["remarks"] == "no pool"
     assert latency["Pool"]["× Pool"] == latency["ProcessPoolExecutor"]["× ProcessPoolExecutor"] == "1.00"
     values = [float(row["round trip (µs)"].replace(",", "")) for row in latency.values()]
     assert values == sorted(values)  # best first

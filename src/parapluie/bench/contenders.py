@@ -203,10 +203,10 @@ _PEERS = (
     _Peer(
         Contender(
             "pipe-echo",
-            "a process that sends back what comes through a pipe: what no pool can beat",
+            "a process that sends back what comes through a pipe: what a pool costs beyond two wake-ups",
             abilities=frozenset({CALL, ISOLATED}),
             start_methods=_ANY,
-            remarks=(("", "a bound, no pool"),),
+            remarks=(("", "no pool"),),
         ),
         "multiprocessing",
         None,
