@@ -4,10 +4,11 @@
                                           ▲                       │
     collector thread ── flush ────────────┘                       │
           │  ◀── replies (pipe; page, if the worker is quiet or dead) ─── deaths (sentinel)
-          └──▶ host.replied, host.lost, host.room
+          └──▶ host.replied, host.lost, host.returned, host.room
+    caller who waits ◀── attend.py: the answer to a short call, straight from the pipe
 
 No queue and no lock is shared between workers, so a dead one harms nobody. Who submits writes straight to a worker
-with room, and never waits; one thread collects everything that comes back.
+with room, and never waits; one thread collects what comes back, but for the short answers that callers take themselves.
 """
 
 from __future__ import annotations

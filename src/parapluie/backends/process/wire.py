@@ -4,6 +4,7 @@
       submitting thread ── one write, never blocks ──▶┐
       collector thread  ── what is left of it ───────▶┤  pipe  ├─▶ read, blocking
                         ◀── read ─────────────────────┤        │◀─ write, blocking
+      caller who waits  ◀── peek, then read ──────────┤        │
                         ◀── look, at any time ────────  page  ◀── marks and sealed replies
 
 A frame is a type, a length and a body. The sentinel is a type of its own, so no value of a user's can be taken for it.
