@@ -447,9 +447,9 @@ class ProcessBackend(Backend):
         """Say whether what a quiet worker has not begun had better run elsewhere.
 
         That is where others have nothing to do, and else when the call, or the item of a chunk, takes longer than calls
-        did so far. One that
-        has begun nothing of what it was given is starting, reading, or was not let run: it is only relieved by another
-        one that is ready, and never in the middle of a message, which would have to be written once more.
+        did so far. One that has begun nothing of what it was given is starting, reading, or was not let run: it is only
+        relieved by another one that is ready, and never in the middle of a message, which would have to be written once
+        more.
         """
         idle, active = False, 0
         for other in self._handles.values():
