@@ -41,7 +41,7 @@ def knock_when_waiting(port, *labels, again=lambda: True):
 
     def watch():
         for label, ready in zip(labels, (lambda: True, again), strict=False):
-            while not (ready() and _waits(sys._current_frames()[main])):
+            while not (ready() and _waits(sys._current_frames().get(main))):
                 time.sleep(0.005)
             tasks.arrive(port, label)
 
@@ -50,6 +50,8 @@ def knock_when_waiting(port, *labels, again=lambda: True):
 
 def _waits(frame):
     """Say whether a thread waits, for a future or something of `threading`, but for the start of another one."""
+    if frame is None:  # the main thread has none while it prints the traceback that the program ends by
+        return False
     waits = frame.f_code.co_filename in {threading.__file__, condition.__file__}
     waits = waits and frame.f_code.co_name.startswith("wait")
     while waits and frame is not None:
