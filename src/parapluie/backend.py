@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     Protocol = object  # importing typing takes two milliseconds
 
-Buffers = Sequence["Any"]  # what pickle protocol 5 keeps out of band: PickleBuffer, bytes or memoryview
+Buffers = Sequence["Any"]  # what pickle protocol 5 keeps out of band: bytearrays, or what an engine keeps them as
 
 
 class CallOptions(NamedTuple):
@@ -50,7 +50,8 @@ class Call(NamedTuple):
     Attributes:
         id: grows from call to call within the executor; never used again, not by a retry either.
         payload: bytes for `parapluie.worker.run`; None where the workers share our memory.
-        buffers: the payload's out-of-band buffers, in order.
+        buffers: the payload's out-of-band buffers, in order: what the backend's `keep_buffers` has made. They stay as
+            they are for as long as the call may be repeated: a worker gets copies, which its task may write to.
         local: set where payload is None: runs the call in the thread that calls it and answers it; never raises.
         items: 1, or the length of a chunk of `map`.
         select: which items to run, as ranges into the chunk; None for all of them.
@@ -230,6 +231,13 @@ class Backend(ABC):
     def start(self, host: Host) -> None:
         """Get ready to take calls. Workers may start now or with the first calls. Raise if it cannot be."""
 
+    def keep_buffers(self, buffers: Sequence[memoryview], /) -> Buffers:
+        """Copy the large buffers of a task that is being submitted; a call takes them along. Any thread.
+
+        An engine that shares memory with its workers makes the copy there; then it returns whatever it knows them by.
+        """
+        return tuple(map(bytearray, buffers))
+
     @abstractmethod
     def dispatch(self, calls: Sequence[Call], /) -> int:
         """Take the first n of calls, without waiting for anything, and return n; the rest wait above.
@@ -341,9 +349,8 @@ class FutureBackend(Backend):
         for call in calls:
             if not self._room.acquire(blocking=False):
                 break
-            buffers = tuple(bytes(memoryview(buffer)) for buffer in call.buffers)  # engines pickle arguments again
             try:
-                future = self.submit(_worker.run, call.payload, buffers, call.select, self.host.bootstrap)
+                future = self.submit(_worker.run, call.payload, call.buffers, call.select, self.host.bootstrap)
             except Exception as error:  # noqa: BLE001 - whatever an engine raises is the call's answer
                 self._room.release()
                 self.host.lost(call.id, Loss(began=False if taken else None, why=f"the engine refused it: {error!r}"))

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pickle import PickleBuffer
 from typing import Any, ClassVar
 
 from parapluie import stdlib_private, worker
@@ -77,7 +76,7 @@ class CellBackend(Backend):
         if cell is None:
             return False
         try:
-            return self._send(cell, job, self._arguments(call))
+            return self._send(cell, job, (call.payload, call.buffers, call.select, self._host.bootstrap))
         except BaseException as error:  # Ctrl-C in the midst of it
             self._interrupted(cell, job, error)
             raise
@@ -98,10 +97,6 @@ class CellBackend(Backend):
             cell.job = job
             self._sending += 1
             return cell
-
-    def _arguments(self, call: Call) -> tuple[Any, ...]:
-        buffers = tuple(bytes(item.raw() if isinstance(item, PickleBuffer) else item) for item in call.buffers)
-        return call.payload, buffers, call.select, self._host.bootstrap
 
     def _send(self, cell: Cell, job: Job, args: tuple[Any, ...]) -> bool:
         engine = cell.engine

@@ -55,7 +55,9 @@ class _Level:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            self.raised = error
+            # Without its frames, which hold this object. Up to Python 3.12, a `PickleBuffer` of a memoryview that is in
+            # such a circle crashes the garbage collection.
+            self.raised = error.with_traceback(None)
         unseen = [part for part in batch if id(part[1]) not in self._visited]
         self.looped = self.looped or len(unseen) < len(batch)
         return unseen or (self.take(count) if batch else [])
@@ -140,7 +142,7 @@ class _Search:
         except (KeyboardInterrupt, _OutOfTime):
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit from a `__reduce__` is a finding too
-            return error
+            return error.with_traceback(None)
         return None
 
     def _split(self, value: Any) -> Iterable[Part]:
@@ -230,5 +232,5 @@ def _judge(sink: _Sink, *, by_value: bool) -> tuple[Callable[[], Any], Any]:
     return make, base.dispatch_table if by_value else copyreg.dispatch_table
 
 
-def _ignore(buffer: object) -> None:
-    del buffer
+def _ignore(buffer: pickle.PickleBuffer) -> None:
+    buffer.raw()  # raises as it does when a task is submitted

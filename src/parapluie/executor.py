@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from parapluie.backend import BackendInfo
     from parapluie.dispatch import Dispatcher, Stats
     from parapluie.future import Future
+    from parapluie.pickling import Serializer
     from parapluie.policies.retry import Retry
     from parapluie.policies.shutdown import Shutdown
     from parapluie.settings import Settings
@@ -159,9 +160,10 @@ class Executor(concurrent.futures.Executor):
             buffers: list[Any] = []
             try:
                 task.payload = self._dumps((fn, args, kwargs), buffers.append)
+                if buffers:
+                    task.buffers = dispatcher.engine.keep_buffers([buffer.raw() for buffer in buffers])
             except Exception as error:  # noqa: BLE001 - a __reduce__ may raise anything
                 return self._unsendable(task, (fn, args, kwargs), error)
-            task.buffers = buffers
         future: Future[T] = task.future
         dispatcher.submit(task)
         return future
@@ -353,7 +355,7 @@ def _call_options(task_timeout: float | None) -> CallOptions:
     return NO_OPTIONS if task_timeout is None else CallOptions(task_timeout)
 
 
-def _serializer(name: str) -> Callable[[object, Callable[[Any], object]], bytes]:
+def _serializer(name: str) -> Serializer:
     try:
         return pickling.serializer(name)
     except KeyError:
@@ -371,7 +373,7 @@ def _load(info: BackendInfo) -> type[Backend]:
     return registry.load(info)
 
 
-def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], object]], bytes]) -> bytes:
+def _bootstrap(settings: Settings, dumps: Serializer) -> bytes:
     """Make what each worker is told before its first call."""
     if not settings.capabilities.isolated_memory:
         return b""
@@ -379,7 +381,7 @@ def _bootstrap(settings: Settings, dumps: Callable[[object, Callable[[Any], obje
     if settings.initializer is not None:
         parts = (settings.initializer, tuple(settings.initargs))
         try:
-            initializer = dumps(parts, lambda _buffer: True)
+            initializer = dumps(parts, None)
         except Exception as error:
             from parapluie.stdlib_private import can_be_inherited
 

@@ -24,12 +24,13 @@ from parapluie.errors import ExecutorShutdownError
 from parapluie.replies import Failure
 
 if TYPE_CHECKING:
+    import pickle
+
     from parapluie.backend import CallOptions
     from parapluie.dispatch import Dispatcher
     from parapluie.errors import TaskPicklingError
+    from parapluie.pickling import Serializer
     from parapluie.policies.retry import Retry
-
-Dumps = Callable[[object, Callable[[Any], object]], bytes]
 
 
 class Outcome(NamedTuple):
@@ -88,7 +89,7 @@ class MapRun:
         function: Callable[..., Any],
         iterables: Sequence[Iterable[Any]],
         *,
-        dumps: Dumps,
+        dumps: Serializer,
         explain: Callable[[Any, BaseException, str], TaskPicklingError],
         options: CallOptions,
         retry: Retry | None,
@@ -122,11 +123,8 @@ class MapRun:
         dispatcher.maps[id(self)] = self
 
     def _dump_function(self) -> None:
-        buffers: list[Any] = []
         try:
-            self._function_pickle = self._dumps(self.function, buffers.append)
-            if buffers:  # it carries arrays: they stay in band, since each chunk brings buffers of its own
-                self._function_pickle = self._dumps(self.function, lambda _buffer: True)
+            self._function_pickle = self._dumps(self.function, None)
         except Exception as error:  # noqa: BLE001 - whatever pickling raised is what each item ends with
             self._function_failure = self._explain(self.function, error, self.name)
 
@@ -190,29 +188,33 @@ class MapRun:
             return dict.fromkeys(range(chunk.count), self._function_failure)
         failures: dict[int, BaseException] = {}
         if all(worker.PLAIN.issuperset(map(type, column)) for column in columns):
-            form, body = worker.COLUMNS, self._dumps(columns, lambda _buffer: True)
+            form, body = worker.COLUMNS, self._dumps(columns, None)
         else:
             form, body = worker.ROWS, self._pack_rows(chunk, zip(*columns, strict=True), failures)
         function = self._function_pickle
         chunk.payload = b"".join((worker.CHUNK.pack(form, len(function)), function, body))
-        chunk.size = len(body) + sum(memoryview(buffer).nbytes for buffer in chunk.buffers)
+        chunk.size += len(body)
         self.sizer.note_bytes(chunk.count, chunk.size)
         return failures
 
     def _pack_rows(self, chunk: Chunk, rows: Iterable[tuple[Any, ...]], failures: dict[int, BaseException]) -> bytes:
         packed: list[tuple[bytes, int, int]] = []
-        buffers: list[Any] = []
+        kept: list[Any] = []
         for item, row in enumerate(rows):
-            first = len(buffers)
+            first = len(kept)
+            buffers: list[pickle.PickleBuffer] = []
             try:
                 data = self._dumps(row, buffers.append)
+                if buffers:
+                    views = [buffer.raw() for buffer in buffers]
+                    kept += self.dispatcher.engine.keep_buffers(views)
+                    chunk.size += sum(view.nbytes for view in views)
             except Exception as error:  # noqa: BLE001 - it is this item's failure, and no other's
                 failures[item] = self._explain(row, error, chunk.item_id(item))
                 data = b""
-                del buffers[first:]
-            packed.append((data, first, len(buffers)))
-        chunk.buffers = tuple(buffers)
-        return self._dumps(packed, lambda _buffer: True)
+            packed.append((data, first, len(kept)))
+        chunk.buffers = tuple(kept)
+        return self._dumps(packed, None)
 
     def _end(self) -> None:
         self.exhausted = True

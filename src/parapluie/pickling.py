@@ -3,7 +3,7 @@
 A serializer turns a value into bytes for `pickle.loads`, with large buffers out of band. Three are built in: `auto`
 (the standard pickle, and by value what it cannot send), `pickle` (the standard one alone) and `cloudpickle` (by value
 always). Their `buffer_callback` is called once pickling has succeeded, so that a buffer of a failed attempt is never
-sent; what it returns is ignored, and every buffer stays out of band.
+sent, and for large buffers alone; what it returns is ignored. Without one, everything is in band.
 
 Workers load this module only to send what the standard pickle refuses, or to explain it.
 """
@@ -14,6 +14,7 @@ import pickle
 from pickle import dumps
 
 from parapluie.main_guard import main_is_importable
+from parapluie.worker import large_ones
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from parapluie.culprit import Explanation
 
     BufferCallback = Callable[[pickle.PickleBuffer], object]
-    Serializer = Callable[[object, BufferCallback], bytes]
+    Serializer = Callable[[object, BufferCallback | None], bytes]
 
 
-def dumps_auto(value: object, buffer_callback: BufferCallback) -> bytes:
+def dumps_auto(value: object, buffer_callback: BufferCallback | None) -> bytes:
     """Pickle a task by the standard pickle, or by value where that fails or would not be found in the worker.
 
     Raises:
@@ -34,7 +35,7 @@ def dumps_auto(value: object, buffer_callback: BufferCallback) -> bytes:
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        data = dumps(value, 5, buffer_callback=buffers.append)
+        data = dumps(value, 5, buffer_callback=buffer_callback and large_ones(buffers))
     except Exception as error:  # noqa: BLE001 - a `__reduce__` may raise anything
         try:
             return dumps_cloudpickle(value, buffer_callback)
@@ -42,25 +43,23 @@ def dumps_auto(value: object, buffer_callback: BufferCallback) -> bytes:
             raise error from None
     if b"__main__" in data and not main_is_importable():
         return dumps_cloudpickle(value, buffer_callback)
-    for buffer in buffers:
-        buffer_callback(buffer)
+    _hand_over(buffers, buffer_callback)
     return data
 
 
-def dumps_strict(value: object, buffer_callback: BufferCallback) -> bytes:
+def dumps_strict(value: object, buffer_callback: BufferCallback | None) -> bytes:
     """Pickle a task by the standard pickle alone.
 
     Raises:
         PicklingError: also if a function or class is in a `__main__` that workers cannot import.
     """
     buffers: list[pickle.PickleBuffer] = []
-    data = dumps(value, 5, buffer_callback=buffers.append)
+    data = dumps(value, 5, buffer_callback=buffer_callback and large_ones(buffers))
     if b"__main__" in data and not main_is_importable():
         name = _name_in_main(data)
         if name is not None:
             raise pickle.PicklingError(f"{name!r} {HIDDEN_MAIN}")
-    for buffer in buffers:
-        buffer_callback(buffer)
+    _hand_over(buffers, buffer_callback)
     return data
 
 
@@ -91,7 +90,7 @@ def _name_in_main(data: bytes) -> str | None:
     return None
 
 
-def dumps_cloudpickle(value: object, buffer_callback: BufferCallback) -> bytes:
+def dumps_cloudpickle(value: object, buffer_callback: BufferCallback | None) -> bytes:
     """Pickle a task by value."""
     return _dumps_by_value(value, buffer_callback, reply=False)
 
@@ -104,14 +103,19 @@ def dumps_by_value(value: object, buffer_callback: BufferCallback) -> bytes | No
         return None
 
 
-def _dumps_by_value(value: object, buffer_callback: BufferCallback, *, reply: bool) -> bytes:
+def _dumps_by_value(value: object, buffer_callback: BufferCallback | None, *, reply: bool) -> bytes:
     from parapluie import by_value
 
     buffers: list[pickle.PickleBuffer] = []
-    data = by_value.dumps(value, buffers.append, reply=reply)
-    for buffer in buffers:
-        buffer_callback(buffer)
+    data = by_value.dumps(value, buffer_callback and large_ones(buffers), reply=reply)
+    _hand_over(buffers, buffer_callback)
     return data
+
+
+def _hand_over(buffers: list[pickle.PickleBuffer], buffer_callback: BufferCallback | None) -> None:
+    if buffer_callback is not None:
+        for buffer in buffers:
+            buffer_callback(buffer)
 
 
 _SERIALIZERS: dict[str, Serializer] = {"auto": dumps_auto, "pickle": dumps_strict, "cloudpickle": dumps_cloudpickle}

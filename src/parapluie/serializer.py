@@ -14,7 +14,7 @@ class SerializerInfo(NamedTuple):
         path: where its function is, as `"package.module:function"`; imported only when the serialiser is chosen. It
             is called as `dumps(value, buffer_callback)` and returns bytes that `pickle.loads` reads back in the
             worker. Each buffer that it would rather keep out of band (pickle protocol 5) it passes to
-            `buffer_callback`, in order; it may ignore the callback.
+            `buffer_callback`, in order; it may ignore the callback, which may be None: then all is in band.
     """
 
     name: str

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 REPLY = struct.Struct("<IdI")  # process id, began (seconds since the epoch), number of segments
-SEGMENT = struct.Struct("<BIIdQH")  # kind, first item, items, seconds, length of the body, number of buffers
-SINGLE = struct.Struct("<IdIBIIdQH")  # the head of a reply with one segment: both headers
+SEGMENT = struct.Struct("<BIIdQI")  # kind, first item, items, seconds, length of the body, number of buffers
+SINGLE = struct.Struct("<IdIBIIdQI")  # the head of a reply with one segment: both headers
 CHUNK = struct.Struct("<cQ")  # COLUMNS or ROWS, length of the function's pickle
 COLUMNS = b"C"
 ROWS = b"R"
@@ -41,6 +41,7 @@ UNSENDABLE = 3  # the result cannot be pickled: a pickled (problem, path, found)
 UNREADABLE = 4  # it cannot be unpickled here: the problem as UTF-8; 0 items stand for all of the call
 INIT = 5  # the initializer failed: as ERROR
 
+LARGE = 1 << 16  # bytes from which on a buffer travels out of band (pickle protocol 5)
 SEAL_SECONDS = 0.001  # within a chunk, what is done is sealed at least this often
 BLOCK_SECONDS = 0.00025  # and runs in blocks of about this length, between which the worker looks around
 
@@ -114,22 +115,23 @@ def run(
     buffers: Sequence[Any] = (),
     select: tuple[range, ...] | None = None,
     bootstrap: bytes = b"",
-) -> tuple[bytes, tuple[Any, ...]]:
+) -> tuple[bytes, tuple[bytearray, ...]]:
     """Run a call and return its reply: bytes, and the buffers that the bytes refer to.
 
     Args:
-        payload: `Call.payload`; buffers: `Call.buffers`; select: `Call.select`.
+        payload: `Call.payload`; buffers: copies of `Call.buffers`, since a task may write to what it is given;
+            select: `Call.select`.
         bootstrap: `Host.bootstrap`, where the backend did not hand it to `prepare`; it is run once per process.
 
     Raises nothing but what kills the process: whatever happens is in the reply.
     """
     began = time()
     segments: list[bytes] = []
-    kept: list[bytes] = []
+    kept: list[bytearray] = []
 
-    def emit(segment: bytes, out_of_band: Sequence[Any]) -> None:
+    def emit(segment: bytes, out_of_band: Sequence[memoryview]) -> None:
         segments.append(segment)
-        kept.extend(bytes(buffer) for buffer in out_of_band)  # engines pickle the reply again, in band
+        kept.extend(map(bytearray, out_of_band))  # engines pickle the reply again, in band
 
     failure = prepare(bootstrap)
     if failure is not None:
@@ -139,7 +141,7 @@ def run(
     return b"".join((REPLY.pack(getpid(), began, len(segments)), *segments)), tuple(kept)
 
 
-def refuse(failure: tuple[Any, ...], emit: Callable[[bytes, Sequence[Any]], None]) -> None:
+def refuse(failure: tuple[Any, ...], emit: Callable[[bytes, Sequence[memoryview]], None]) -> None:
     """Answer a call with the failure of the initializer."""
     body = pickle.dumps(failure)
     emit(SEGMENT.pack(INIT, 0, 0, 0.0, len(body), 0) + body, ())
@@ -149,7 +151,7 @@ def execute(
     payload: bytes | memoryview,
     buffers: Sequence[Any],
     select: tuple[range, ...] | None,
-    emit: Callable[[bytes, Sequence[Any]], None],
+    emit: Callable[[bytes, Sequence[memoryview]], None],
     mark: Callable[[int, int], int] = lambda _item, stop: stop,
     *,
     each: bool = False,
@@ -218,7 +220,7 @@ def _run_chunk(
     function: Callable[..., Any],
     columns: Sequence[Sequence[Any]],
     part: range,
-    emit: Callable[[bytes, Sequence[Any]], None],
+    emit: Callable[[bytes, Sequence[memoryview]], None],
     mark: Callable[[int, int], int],
     *,
     each: bool,
@@ -263,7 +265,9 @@ def _run_chunk(
     return True
 
 
-def _emit_values(results: list[Any], first: int, seconds: float, emit: Callable[[bytes, Sequence[Any]], None]) -> None:
+def _emit_values(
+    results: list[Any], first: int, seconds: float, emit: Callable[[bytes, Sequence[memoryview]], None]
+) -> None:
     """Seal neighbouring results: plain ones as one segment, others one by one, since each may fail to travel."""
     if not results:
         return
@@ -275,7 +279,7 @@ def _emit_values(results: list[Any], first: int, seconds: float, emit: Callable[
         emit(*seal(VALUE, value, first + index, seconds / len(results)))
 
 
-def _seal_failure(failure: BaseException, item: int, seconds: float) -> tuple[bytes, Sequence[Any]]:
+def _seal_failure(failure: BaseException, item: int, seconds: float) -> tuple[bytes, Sequence[memoryview]]:
     if type(failure) is _UnreadableError and failure.__cause__ is not None:
         return seal_unreadable(failure.__cause__, item, 1, seconds), ()
     return seal(ERROR, failure, item, seconds)
@@ -287,27 +291,42 @@ def seal_unreadable(error: BaseException, item: int, items: int, seconds: float)
     return SEGMENT.pack(UNREADABLE, item, items, seconds, len(body), 0) + body
 
 
-def _dumps(value: Any, out_of_band: list[pickle.PickleBuffer]) -> bytes:
+def large_ones(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Return a `buffer_callback` that collects large buffers, and leaves small ones in band."""
+
+    def is_small(buffer: pickle.PickleBuffer) -> bool:
+        if memoryview(buffer).nbytes < LARGE:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return is_small
+
+
+def _dumps(value: Any, out_of_band: list[memoryview]) -> bytes:
     """Pickle a result: by the standard pickle, and where that fails, unless it was asked to be strict, by value."""
     if type(value) in PLAIN:
         return pickle.dumps(value, 5)
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        return pickle.dumps(value, 5, buffer_callback=out_of_band.append)
+        data = pickle.dumps(value, 5, buffer_callback=large_ones(buffers))
     except Exception:
         if _serializer == "pickle":
             raise
         from parapluie import pickling
 
-        out_of_band.clear()
-        data = pickling.dumps_by_value(value, out_of_band.append)
-        if data is None:
+        buffers.clear()
+        found = pickling.dumps_by_value(value, buffers.append)
+        if found is None:
             raise
-        return data
+        data = found
+    out_of_band.extend(buffer.raw() for buffer in buffers)  # raises if there are gaps in one
+    return data
 
 
-def seal(kind: int, value: Any, item: int, seconds: float) -> tuple[bytes, Sequence[Any]]:
+def seal(kind: int, value: Any, item: int, seconds: float) -> tuple[bytes, Sequence[memoryview]]:
     """Make the segment of one item: of its value, of the exception that it raised, or of why neither can travel."""
-    out_of_band: list[pickle.PickleBuffer] = []
+    out_of_band: list[memoryview] = []
     try:
         body = pickle.dumps(seal_error(value), 5) if kind == ERROR else _dumps(value, out_of_band)
     except Exception as error:  # noqa: BLE001 - whatever pickling raised is explained to the parent

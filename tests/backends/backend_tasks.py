@@ -482,3 +482,62 @@ def count_up(counts, lock, times):
     for _ in range(times):
         with lock:
             counts["n"] = counts["n"] + 1
+
+
+# ---- buffers ----------------------------------------------------------------------------------------------------
+
+_kept = []
+
+
+def write_to(block):
+    block.data[0:1] = b"!"
+    return block
+
+
+def write_and_succeed_at(path, attempt, block):
+    assert block.data[0:1] == b"a"
+    write_to(block)
+    succeed_at(path, attempt)
+    return block
+
+
+def length_of(block):
+    return len(block.data)
+
+
+def length_of_both(block, number):
+    return len(block.data), number
+
+
+def holed_block(size):
+    return Block(memoryview(bytearray(size))[::2])
+
+
+def remember(block):
+    _kept[:] = [block]
+
+
+def recall():
+    return _kept[0]
+
+
+def keep(block):
+    _kept.append(block)
+
+
+def kept_letters():
+    assert all(bytes(block.data) == bytes(block.data[:1]) * len(block.data) for block in _kept)
+    return "".join(chr(block.data[0]) for block in _kept)
+
+
+def let_go():
+    _kept.clear()
+
+
+def add_one(array):
+    array += 1
+    return array
+
+
+def both(array, other):
+    return int(array.sum()), int(other.sum())

@@ -8,6 +8,7 @@ its number and its process in a log outside of the engine.
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import struct
 import sys
@@ -21,12 +22,15 @@ SECONDS = 40.0  # for every wait
 RECORD = struct.Struct("<QQ")  # number of the task, process id; 16 bytes never cross a page, so they are written whole
 
 KINDS = 16
-PLAIN, SLEEP, BUSY, LARGE, FAIL, LOCK, BOMB, UNREADABLE, CRASH, HANG, CRASH_ONCE, FAIL_ONCE, HANG_ONCE = range(13)
+PLAIN, SLEEP, BUSY, LARGE, FAIL, LOCK, BOMB, UNREADABLE, CRASH, HANG, CRASH_ONCE, FAIL_ONCE, HANG_ONCE, BUFFER = range(
+    14
+)
 NAMES = [
     "plain", "sleep", "busy", "large", "fail", "lock", "bomb", "unreadable", "crash", "hang", "crash once", "fail once",
-    "hang once",
+    "hang once", "buffer",
 ]  # fmt: skip
 LARGE_SIZE = 40_000  # more than a reply that is kept in a worker's page
+BUFFER_SIZE = 100_000  # more than what travels within a pickle
 
 
 class Log:
@@ -54,13 +58,62 @@ def note(number):
 def value_of(code):
     """Return what a task is to answer, if it answers."""
     number, kind = divmod(code, KINDS)
+    if kind == BUFFER:
+        return Buffer.of(number)
     return number.to_bytes(8, "little") * (LARGE_SIZE // 8) if kind == LARGE else number * 2_654_435_761 % 1_000_003
 
 
-def work(code, *_):
+class Buffer:
+    """Travels out of band, through shared memory, as large arrays do."""
+
+    def __init__(self, data):
+        self.data = data
+
+    @classmethod
+    def of(cls, number):
+        return cls(bytearray(number.to_bytes(8, "little") * (BUFFER_SIZE // 8)))
+
+    def __reduce__(self):
+        return Buffer, (pickle.PickleBuffer(self.data),)
+
+    def __eq__(self, other):
+        return isinstance(other, Buffer) and self.data == other.data
+
+    __hash__ = None
+
+    def number(self):
+        """Return whose it is; each eight bytes say so."""
+        (number,) = set(memoryview(self.data).cast("Q"))
+        return number
+
+
+_kept = {}  # what earlier tasks were given, by chance some of it
+
+
+def take(number, buffer):
+    """Check a buffer, and those that are kept; write to some; keep some."""
+    for owner, earlier in _kept.items():
+        assert earlier.number() == owner, f"what task {owner} was given has changed"
+    assert buffer.number() == number, f"task {number} was given what is another one's"
+    if number % 3 == 0:
+        buffer.data[:] = Buffer.of(7).data  # its own copy
+    else:
+        _kept.pop(next(iter(_kept)) if len(_kept) > number % 5 else number, None)
+        _kept[number] = buffer
+
+
+def argument_of(code):
+    """Return a task's second argument."""
+    number, kind = divmod(code, KINDS)
+    return Buffer.of(number) if kind == BUFFER else ()
+
+
+def work(code, argument=None):
     """Run a task of any kind."""
     number, kind = divmod(code, KINDS)
     note(number)
+    if type(argument) is Buffer:
+        take(number, argument)
     if kind != PLAIN:
         special = BEHAVIOUR.get(kind)
         if special is not None:

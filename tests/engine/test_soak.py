@@ -56,7 +56,7 @@ PLANS = [  # for a view: weights of its kinds, its policies
         {"retry": Retry(ATTEMPTS, on=ValueError, wait=0.001, lost=1000), "task_timeout": LIMIT},
     ),
 ]
-ORDINARY = {tasks.PLAIN: 2500, tasks.SLEEP: 250, tasks.BUSY: 250, tasks.LARGE: 10}
+ORDINARY = {tasks.PLAIN: 2500, tasks.SLEEP: 250, tasks.BUSY: 250, tasks.LARGE: 10, tasks.BUFFER: 30}
 UNSENDABLE = 0.003  # so many of the tasks have an argument that cannot be pickled
 
 # What a task may come to where nobody kills, beside its value. Every kind that is not here answers its value.
@@ -152,7 +152,10 @@ class Soak:
             count -= len(codes)
             submit = self.views[name].submit
             bad = {code for code in codes if chance.random() < UNSENDABLE}
-            futures = [submit(tasks.work, code, tasks.Unsendable() if code in bad else None) for code in codes]
+            futures = [
+                submit(tasks.work, code, tasks.Unsendable() if code in bad else tasks.argument_of(code))
+                for code in codes
+            ]
             withdrawn = {}
             for index in chance.sample(range(len(codes)), len(codes) // 20):
                 running = chance.random() < 0.1
@@ -176,7 +179,7 @@ class Soak:
             bad = set()
             if chance.random() < 0.5:  # a column of objects, some of which cannot be pickled
                 bad = {code for code in codes if chance.random() < UNSENDABLE}
-                columns.append([tasks.Unsendable() if code in bad else () for code in codes])
+                columns.append([tasks.Unsendable() if code in bad else tasks.argument_of(code) for code in codes])
             view, ordered = self.views[name], chance.random() < 0.5
             results = view.map(
                 tasks.work, *columns, chunksize=size, ordered=ordered, on_error="collect", timeout=SECONDS

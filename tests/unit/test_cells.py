@@ -92,8 +92,9 @@ def test_idle_worker_is_used_before_another_one_starts(name, quick):
 
 def test_buffers_travel_and_an_error_is_a_reply(name, quick):
     with Running(name, quick) as running:
-        kept: list[pickle.PickleBuffer] = []
-        payload = pickle.dumps((len, (pickle.PickleBuffer(bytearray(10)),), {}), 5, buffer_callback=kept.append)
+        buffers: list[pickle.PickleBuffer] = []
+        payload = pickle.dumps((len, (pickle.PickleBuffer(bytearray(10)),), {}), 5, buffer_callback=buffers.append)
+        kept = running.backend.keep_buffers([buffer.raw() for buffer in buffers])
         running.backend.dispatch([Call(1, payload, kept)])
         assert running.host.value() == 10
         running.host.wait_room()

@@ -23,6 +23,7 @@ import weakref
 import pytest
 
 from parapluie import main_guard, pickling
+from parapluie.worker import LARGE
 
 
 def drop(buffer: object) -> None:
@@ -291,18 +292,21 @@ def test_exit_in_a_reduce_passes():
 @pytest.mark.parametrize("name", ["auto", "pickle", "cloudpickle"])
 def test_buffers_go_out_of_band(name):
     buffers: list[pickle.PickleBuffer] = []
-    value = [pickle.PickleBuffer(bytearray(b"large")), module_function]
+    large = b"large" * LARGE
+    value = [pickle.PickleBuffer(bytearray(large)), pickle.PickleBuffer(bytearray(b"small")), module_function]
     data = pickling.serializer(name)(value, buffers.append)
-    assert b"large" not in data
-    assert bytes(pickle.loads(data, buffers=buffers)[0]) == b"large"
+    assert b"large" not in data and b"small" in data
+    assert [bytes(buffer) for buffer in pickle.loads(data, buffers=buffers)[:2]] == [large, b"small"]
+    assert pickle.loads(pickling.serializer(name)(value, None))[0] == large
 
 
 def test_buffers_of_a_failed_attempt_are_not_sent():
     buffers: list[pickle.PickleBuffer] = []
-    value = [pickle.PickleBuffer(bytearray(b"large")), lambda: 1]
+    large = b"large" * LARGE
+    value = [pickle.PickleBuffer(bytearray(large)), lambda: 1]
     data = pickling.dumps_auto(value, buffers.append)
     assert len(buffers) == 1
-    assert bytes(pickle.loads(data, buffers=buffers)[0]) == b"large"
+    assert bytes(pickle.loads(data, buffers=buffers)[0]) == large
     with pytest.raises((AttributeError, pickle.PicklingError)):  # what the standard pickle says of the lambda
         pickling.dumps_auto([*value, threading.Lock()], buffers.append)
     assert len(buffers) == 1

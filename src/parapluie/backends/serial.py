@@ -50,7 +50,8 @@ class SerialBackend(Backend):
                 call.local()
             else:
                 assert call.payload is not None
-                reply = worker.run(call.payload, call.buffers, call.select, self._host.bootstrap)
+                buffers = tuple(map(bytearray, call.buffers))
+                reply = worker.run(call.payload, buffers, call.select, self._host.bootstrap)
                 self._host.replied(call.id, *reply)
             self._host.room(1)
 

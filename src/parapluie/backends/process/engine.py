@@ -22,14 +22,22 @@ from threading import get_ident
 from time import monotonic
 
 from parapluie import worker
-from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
+from parapluie.backend import Backend, Begun, Buffers, Call, Host, Loss, Stop
 from parapluie.backends.process.attend import SHORT_SECONDS, Attendance
 from parapluie.backends.process.handle import Handle
 from parapluie.backends.process.ports import READ, WRITE, Waiter
-from parapluie.backends.process.wire import PART, READY, REFUSES, REPLY, read_reply, split_frames
+from parapluie.backends.process.shared import shared_file
+from parapluie.backends.process.wire import FREED, PART, READY, REFUSES, REPLY, read_freed, read_reply, split_frames
 from parapluie.evidence import OomKills, early_end, evidence_of
 from parapluie.memory import MemoryWatch
 from parapluie.starting import start_lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from parapluie.backends.process.shared import SharedFile
+    from parapluie.backends.process.store import CallStore
 
 _log = logging.getLogger("parapluie")
 _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one call at least,
@@ -74,12 +82,25 @@ class ProcessBackend(Backend):
             self._poller = Waiter()  # changed under _lock, waited for by the collector
             undo.callback(self._poller.close)
             self._wake = self._poller.wake
+            self._call_file: SharedFile | None = shared_file()
+            self._store: CallStore | None = None
             self._attendance = Attendance(self._lock, host, watch=self._watch, answered=self._attended, wake=self._wake)
             self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
             self._collector.start()
             undo.pop_all()
 
     # ---- dispatching ------------------------------------------------------------------------------------------
+
+    def keep_buffers(self, buffers: Sequence[memoryview], /) -> Buffers:
+        store = self._store or self._make_store()
+        return tuple(map(store.keep, buffers))
+
+    def _make_store(self) -> CallStore:
+        from parapluie.backends.process.store import CallStore
+
+        with self._lock:
+            store = self._store = self._store or CallStore(self._call_file)
+        return store
 
     def dispatch(self, calls: Sequence[Call], /) -> int:
         taken, offered = 0, len(calls)
@@ -163,10 +184,10 @@ class ProcessBackend(Backend):
     def _start_worker(self) -> Handle | None:
         host = self._host
         self._numbers += 1
-        others = [handle.wire.fd for handle in self._handles.values()]
+        others = list(self._handles.values())
         try:
             with start_lock():
-                handle = Handle(self._numbers, host.context, host.bootstrap, self._poller, others)
+                handle = Handle(self._numbers, host.context, host.bootstrap, self._poller, self._call_file, others)
         except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
             self._start_again = monotonic() + _START_AGAIN_SECONDS
             # The collector tells: it holds no lock when it does. The traceback would keep the page and its semaphore.
@@ -337,17 +358,29 @@ class ProcessBackend(Backend):
                         del handle.calls[number]
                         self._learn(seconds)
                     _gather(answers, number, payload, buffers)
-                elif kind in {READY, REFUSES}:
-                    handle.ready = True
-                    if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
-                        self._host.started()
+                else:
+                    self._take_news(handle, kind, body)
             if answers:
                 self._telling = [number for number, _, _ in answers]
                 handle.answered(monotonic())
         self._tell_cut()
         for call_id, replies, buffers in answers:
-            self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), buffers)
+            read = buffers and handle.read_buffers(buffers)
+            self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), read)
         self._telling = []
+        if any(buffers for _, _, buffers in answers):
+            with self._lock:
+                handle.buffers_read()
+        if self._store is not None:
+            self._store.tidy()
+
+    def _take_news(self, handle: Handle, kind: int, body: memoryview) -> None:
+        if kind == FREED:
+            handle.freed(read_freed(body))
+        elif kind in {READY, REFUSES}:
+            handle.ready = True
+            if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
+                self._host.started()
 
     def _learn(self, seconds: float) -> None:
         """Learn how long a call takes: a slow one counts at once, fast ones by and by."""
@@ -570,15 +603,22 @@ class ProcessBackend(Backend):
             self._collector.join()
         self._memory.stop()
         self._poller.close()
+        self._let_go_of_files()
+
+    def _let_go_of_files(self) -> None:
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+            self._call_file = None
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))
 
 
-_Answer = tuple[int, list[memoryview], list[memoryview]]  # call, replies, buffers of all of them
+_Answer = tuple[int, list[memoryview], list["Any"]]  # call, replies, buffers of all of them
 
 
-def _gather(answers: list[_Answer], number: int, payload: memoryview, buffers: list[memoryview]) -> None:
+def _gather(answers: list[_Answer], number: int, payload: memoryview, buffers: list[Any]) -> None:
     """Add a reply; one to the same call as the last is told together with that, unless it is empty."""
     if answers and answers[-1][0] == number and not worker.is_empty(payload):
         answers[-1][1].append(payload)

@@ -7,9 +7,10 @@ from contextlib import ExitStack, suppress
 from time import monotonic
 
 from parapluie import orphans
-from parapluie.backend import Begun, Call, Loss
+from parapluie.backend import Begun, Buffers, Call, Loss
 from parapluie.backends.process import loop
 from parapluie.backends.process.ports import pipe
+from parapluie.backends.process.shared import shared_file
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
 from parapluie.dumps import DumpFile
 from parapluie.memory import peak_memory
@@ -17,15 +18,18 @@ from parapluie.starting import start_lock, starting, wait_for_exit_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from multiprocessing.context import BaseContext
     from typing import Any
 
     from parapluie.backends.process.ports import Waiter
+    from parapluie.backends.process.shared import SharedFile
+    from parapluie.backends.process.store import ReplyReader
     from parapluie.evidence import Evidence
 
 _QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
 _QUIET_CHUNK_SECONDS = 0.01  # and one that runs a chunk after this, which is longer than a chunk that map has sized
+_MOMENT = 0.01
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
 
 
@@ -34,6 +38,7 @@ class Handle:
 
     Attributes:
         calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
+        lent: the buffers of calls that it may hold, by the call's id.
         given: how many calls it was ever given. last: the id of the last one. last_cut: of the last that was cut.
         heard: when it last answered, or was looked after. last_given: when it last got something to do.
         behind: there may be something behind what it runs. patience: seconds of quiet until that is looked after.
@@ -47,7 +52,13 @@ class Handle:
     """
 
     def __init__(
-        self, number: int, context: BaseContext, bootstrap: bytes, waiter: Waiter, others: Sequence[int]
+        self,
+        number: int,
+        context: BaseContext,
+        bootstrap: bytes,
+        waiter: Waiter,
+        calls: SharedFile | None,
+        others: Sequence[Handle],
     ) -> None:
         self.number = number
         method = context.get_start_method()
@@ -58,10 +69,15 @@ class Handle:
             undo.callback(ours.close)
             self.dump = DumpFile()
             undo.callback(self.dump.close)
-            inherited = (*others, *waiter.descriptors, ours.fd) if method == "fork" else ()
+            self._reply_file = shared_file()
+            inherited: list[int] = []
+            if method == "fork":
+                inherited += (*waiter.descriptors, ours.fd)
+                for other in others:
+                    inherited += other.descriptors
             self.process: Any = context.Process(  # type: ignore[attr-defined]
                 target=loop.main,
-                args=(theirs, self.page, bootstrap, inherited, self.dump),
+                args=(theirs, self.page, bootstrap, inherited, self.dump, (calls, self._reply_file)),
                 name=f"parapluie-process-{number}",
             )
             try:
@@ -73,11 +89,13 @@ class Handle:
                 theirs.close()
                 self.page.sent()
             undo.pop_all()
-        self.wire = Wire(ours)
+        self.wire: Wire = Wire(ours)
         self.sentinel: int = self.process.sentinel
         self.pid: int = self.process.pid
         self.started = self.heard = self.last_given = monotonic()
         self.calls: dict[int, Call] = {}
+        self.lent: dict[int, Buffers] = {}
+        self._reader: ReplyReader | None = None
         self.given = self.last = self.last_cut = 0
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
@@ -94,6 +112,11 @@ class Handle:
         return f"process-{self.pid}"
 
     @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that another worker, if it is forked, need not hold."""
+        return (self.wire.fd, *self._reply_file.descriptors)
+
+    @property
     def active(self) -> bool:
         """Say whether it counts as one of the most workers that may run."""
         return bool(self.calls) or not self.retiring
@@ -105,6 +128,8 @@ class Handle:
         pieces: list[Any] = []
         for call in calls:
             self.calls[call.id] = call
+            if call.buffers:
+                self.lent[call.id] = call.buffers
             pieces += call_frame(call.id, call)
         self.given += len(calls)
         self.last = call.id
@@ -164,7 +189,31 @@ class Handle:
         taken = {number: call for number, call in self.calls.items() if number > begun}
         for number in taken:
             del self.calls[number]
+            self.lent.pop(number, None)
         return taken
+
+    def freed(self, numbers: Iterable[int]) -> None:
+        """Note that the worker holds nothing of these calls' buffers any more."""
+        for number in numbers:
+            self.lent.pop(number, None)
+
+    def read_buffers(self, buffers: Iterable[Any]) -> list[bytearray]:
+        """Copy the buffers of a reply out of shared memory. Takes its time: not under the engine's lock."""
+        if self._reader is None:
+            from parapluie.backends.process.store import ReplyReader
+
+            self._reader = ReplyReader(self._reply_file)
+        return self._reader.read(buffers)
+
+    def buffers_read(self) -> None:
+        """Tell the worker that it may use the memory of all replies that were taken."""
+        if self.page.lock.acquire(timeout=_MOMENT):  # else the next reply says it
+            try:
+                self.page.have_read(self.serial)
+            finally:
+                self.page.lock.release()
+        if not self.calls and self._reader is not None:
+            self._reader.tidy()
 
     def cut(self, number: int | None = None) -> tuple[int, int] | None:
         """Have the chunk that runs end before the items that have not begun.
@@ -255,6 +304,9 @@ class Handle:
         # Its semaphore goes now, and not with the handle, which a traceback may hold: what is collected as garbage some
         # time later may be so in the middle of the resource tracker, which refuses that.
         self.page.close()
+        self.lent.clear()
+        self._reader = None
+        del self._reply_file
         self.wire.close()
         self.dump.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive

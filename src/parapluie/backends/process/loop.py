@@ -29,6 +29,7 @@ from parapluie.backends.process.wire import (
     Frames,
     Page,
     frame,
+    freed_frame,
     read_call,
     reply_frame,
 )
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from parapluie.backends.process.ports import WorkerEnd
+    from parapluie.backends.process.shared import SharedFile
+    from parapluie.backends.process.store import WorkerStore
     from parapluie.dumps import DumpFile
 
 _SOON_SECONDS = 0.0001  # between an answer and the next call, where a caller waits for each
@@ -46,12 +49,20 @@ _FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent send
 _PART_SECONDS = 0.008  # shorter than the quiet after which the parent looks into the page
 
 
-def main(connection: WorkerEnd, page: Page, bootstrap: bytes, inherited: Sequence[int], dump: DumpFile) -> None:
+def main(
+    connection: WorkerEnd,
+    page: Page,
+    bootstrap: bytes,
+    inherited: Sequence[int],
+    dump: DumpFile,
+    files: tuple[SharedFile, SharedFile],
+) -> None:
     """Run a worker until the sentinel, or until the parent's end of the pipe is closed.
 
     Args:
         inherited: descriptors that a forked child must not hold: the parent's ends of other workers' pipes.
         dump: where the fault handler is to write.
+        files: where the large buffers of calls are, and where to put those of replies.
     """
     dump.enable()
     orphans.ignore_interrupts()
@@ -59,7 +70,7 @@ def main(connection: WorkerEnd, page: Page, bootstrap: bytes, inherited: Sequenc
         os.close(descriptor)
     orphans.end_with_parent()
     failure = worker.prepare(bootstrap)
-    loop = _Loop(connection, page)
+    loop = _Loop(connection, page, files)
     loop.write([frame(READY if failure is None else REFUSES)])
     while (call := loop.next_call()) is not None:
         if failure is not None:
@@ -73,11 +84,13 @@ def main(connection: WorkerEnd, page: Page, bootstrap: bytes, inherited: Sequenc
 class _Loop:
     """What a worker keeps between calls."""
 
-    def __init__(self, connection: WorkerEnd, page: Page) -> None:
+    def __init__(self, connection: WorkerEnd, page: Page, files: tuple[SharedFile, SharedFile]) -> None:
         self._connection = connection  # kept open
         self._fd = connection.fileno()
         self._page = page
         self._acquire, self._release = page.lock.acquire, page.lock.release
+        self._files = files
+        self._store: WorkerStore | None = None
         self._frames = Frames()
         self._inbox: deque[tuple[int, memoryview]] = deque()
         self._kept = 0  # bytes of replies in the page
@@ -91,7 +104,7 @@ class _Loop:
         self._began = 0.0
         self._start = 0.0
         self._segments: list[bytes] = []
-        self._buffers: list[Any] = []
+        self._buffers: list[memoryview] = []
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -134,10 +147,30 @@ class _Loop:
         if not self._begin(first, first + 1, look=True):  # withdrawn
             return
         self._began, self._start = time(), perf_counter()
-        worker.execute(payload, buffers, select, self._emit, self._mark, each=each)
+        if not buffers:
+            worker.execute(payload, (), select, self._emit, self._mark, each=each)
+        else:
+            self._run_with(buffers, payload, select, each=each)
         if self._cut and self._segments:
             self._keep(PART)  # so that the reply is empty, by which the host knows it for the last one
         self._keep(REPLY)
+
+    def _run_with(
+        self, buffers: Sequence[Any], payload: memoryview, select: tuple[range, ...] | None, *, each: bool
+    ) -> None:
+        try:
+            opened = self._first_store().open(self._number, buffers)
+        except (OSError, ValueError) as error:
+            self._emit(worker.seal_unreadable(error, 0, 0, perf_counter() - self._start), ())
+        else:
+            worker.execute(payload, opened, select, self._emit, self._mark, each=each)
+
+    def _first_store(self) -> WorkerStore:
+        if self._store is None:
+            from parapluie.backends.process.store import WorkerStore
+
+            self._store = WorkerStore(*self._files)
+        return self._store
 
     def _begin(self, item: int, stop: int, *, look: bool = False) -> int:
         """Mark items as begun, unless they were taken back; return how far they may run, at most stop."""
@@ -161,7 +194,7 @@ class _Loop:
         self._cut = stop <= item
         return stop
 
-    def _emit(self, segment: bytes, buffers: Sequence[Any]) -> None:
+    def _emit(self, segment: bytes, buffers: Sequence[memoryview]) -> None:
         self._segments.append(segment)
         self._buffers.extend(buffers)
 
@@ -180,8 +213,11 @@ class _Loop:
         self._serial += 1
         seconds = now - self._start
         head = worker.REPLY.pack(self._pid, self._began, len(self._segments))
-        pieces = reply_frame(kind, self._serial, self._number, seconds, [head, *self._segments], self._buffers)
+        buffers = self._buffers and self._first_store().put(self._serial, self._buffers, self._read_up_to)
+        pieces = reply_frame(kind, self._serial, self._number, seconds, [head, *self._segments], buffers)
         self._segments, self._buffers = [], []
+        if self._store is not None and (freed := self._store.let_go()):  # now: the result may have been what it held
+            pieces.insert(0, freed_frame(freed))
         if kind == REPLY and not self._kept and not self._inbox:
             self.write(pieces)  # no other call begins before this is in the pipe, so it needs no page
             return
@@ -205,6 +241,13 @@ class _Loop:
             self._kept = 0
             self._lock()
             self._page.seal(0)
+            self._release()
+
+    def _read_up_to(self) -> int:
+        self._lock()
+        try:
+            return self._page.read_up_to()
+        finally:
             self._release()
 
     def _lock(self) -> None:

@@ -1,4 +1,4 @@
-"""What a parent and one worker have in common: a lock, and some bytes. How they get to the worker is all in here.
+"""What a parent and its workers have in common: locks, bytes, files. How they get to a worker is all in here.
 
 multiprocessing has both, in `synchronize` and `heap`; but these import tempfile, and with it random, shutil, bz2 and
 lzma, which takes four milliseconds in the parent and in each worker that is spawned. The lock is the same one.
@@ -6,6 +6,7 @@ lzma, which takes four milliseconds in the parent and in each worker that is spa
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -112,12 +113,122 @@ def _arrived_file(size: int, sent: Any) -> memoryview:
         os.close(fd)
 
 
-def _file_without_name() -> int:
+class _PosixFile:
+    """A file without a name: memory, where the platform has such files, or else a temporary file.
+
+    It is gone when its last descriptor is closed, whoever dies before; the parent's is, with the last reference.
+
+    Attributes: outlives_writer: what a process has written is still there when it has died.
+    Thread safety: any thread, on ranges that nobody else uses.
+    """
+
+    outlives_writer = True
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._owner = os.getpid()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.reduction import DupFd
+
+        return _arrived_posix_file, (DupFd(self._fd),)
+
+    def __del__(self) -> None:
+        if self._owner == os.getpid():  # a forked child may have closed it long ago
+            os.close(self._fd)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that a forked worker need not hold."""
+        return (self._fd,)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write all of data. The GIL is not held meanwhile."""
+        while data:
+            written = os.pwrite(self._fd, data, offset)
+            offset, data = offset + written, data[written:]
+
+    def read(self, offset: int, size: int) -> bytearray:
+        """Return a copy of what was written."""
+        data = bytearray(size)
+        with memoryview(data) as view:
+            done = 0
+            while done < size:  # a system reads two gigabytes at a time, at most
+                done += os.preadv(self._fd, [view[done:]], offset + done)
+        return data
+
+    def map(self, offset: int, size: int) -> mmap.mmap:
+        """Map what was written: to write to it is seen by nobody else."""
+        return mmap.mmap(self._fd, size, access=mmap.ACCESS_COPY, offset=offset)
+
+    def cut(self, size: int) -> None:
+        """Let go of what lies behind so many bytes."""
+        os.ftruncate(self._fd, size)
+
+    def drop(self, offset: int) -> None:
+        """Note that what begins there is not needed any more."""
+
+
+def _arrived_posix_file(sent: Any) -> _PosixFile:
+    return _PosixFile(sent.detach())
+
+
+class _WindowsFile:
+    """As `_PosixFile`, made of memory with names: each write makes a piece of its own, which goes with its writer."""
+
+    outlives_writer = False
+    descriptors: tuple[int, ...] = ()
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._pieces: dict[int, mmap.mmap] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _WindowsFile, (self._prefix,)
+
+    def _piece(self, offset: int, size: int, access: int) -> mmap.mmap:
+        tagged: Any = mmap.mmap  # `tagname` exists on Windows alone
+        piece: mmap.mmap = tagged(-1, size, tagname=f"{self._prefix}-{offset}", access=access)
+        return piece
+
+    def write(self, offset: int, data: memoryview) -> None:
+        self._pieces[offset] = piece = self._piece(offset, data.nbytes, mmap.ACCESS_WRITE)
+        piece[:] = data
+
+    def read(self, offset: int, size: int) -> bytearray:
+        with self._piece(offset, size, mmap.ACCESS_READ) as piece:
+            return bytearray(piece)
+
+    def map(self, offset: int, size: int) -> mmap.mmap:
+        return self._piece(offset, size, mmap.ACCESS_COPY)
+
+    def cut(self, size: int) -> None:
+        """There is nothing to let go of: pieces end by `drop`."""
+
+    def drop(self, offset: int) -> None:
+        piece = self._pieces.pop(offset, None)  # none, if it could not be written
+        if piece is not None:
+            piece.close()
+
+
+SharedFile = _PosixFile | _WindowsFile
+
+
+def shared_file() -> SharedFile:
+    """Make a file that workers get as they are started."""
+    if sys.platform == "win32":
+        return _WindowsFile(f"parapluie-{os.urandom(16).hex()}")
+    return _PosixFile(_file_without_name("parapluie-buffers"))
+
+
+def _file_without_name(name: str = "parapluie-page") -> int:
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         try:
-            return os.memfd_create("parapluie-page")
-        except OSError:  # a sandbox; or there are too many files open, and then the next try says so
-            pass
+            return os.memfd_create(name)
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                raise
+            # else a sandbox does not allow it
     import tempfile
 
     with tempfile.TemporaryFile() as file:

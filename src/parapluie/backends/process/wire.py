@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     from parapluie.backends.process.ports import ParentEnd
 
 FRAME = struct.Struct("<BQ")  # type, length of the body
-CALL, STOP, READY, REPLY, PART, REFUSES = range(1, 7)
+CALL, STOP, READY, REPLY, PART, REFUSES, FREED = range(1, 8)
 
-_CALL = struct.Struct("<QBHHQ")  # number, each item marked?, ranges, buffers, length of the payload
-_REPLY = struct.Struct("<QQdHQ")  # serial number of the reply, number of the call, seconds, buffers, length of payload
-_FRAMED_CALL = struct.Struct("<BQQBHHQ")  # both at once, since most frames have nothing in between
-_FRAMED_REPLY = struct.Struct("<BQQQdHQ")
+_CALL = struct.Struct("<QBIIQ")  # number, each item marked?, ranges, buffers, length of the payload
+_REPLY = struct.Struct("<QQdIQ")  # serial number of the reply, number of the call, seconds, buffers, length of payload
+_FRAMED_CALL = struct.Struct("<BQQBIIQ")  # both at once, since most frames have nothing in between
+_FRAMED_REPLY = struct.Struct("<BQQQdIQ")
 _RANGE = struct.Struct("<QQ")
-_LENGTH = struct.Struct("<Q")
+_BUFFER = struct.Struct("<QQ")  # where it is in shared memory, or _HERE; length
+_HERE = (1 << 64) - 1  # it follows, in this frame
+_NUMBER = struct.Struct("<Q")
+Ref = tuple[int, int]  # where in shared memory a buffer is, and how many bytes (store.py)
 READ_SIZE = 1 << 16  # larger ones make malloc map and unmap memory for each read
 
 
@@ -52,10 +55,10 @@ def call_frame(number: int, call: Call) -> list[Any]:
     if not select and not call.buffers:
         size = len(payload)
         return [_FRAMED_CALL.pack(CALL, _CALL.size + size, number, each, 0, 0, size), payload]
-    views = [memoryview(buffer).cast("B") for buffer in call.buffers]
-    head = [_CALL.pack(number, each, len(select), len(views), len(payload))]
+    buffers = [buffer if type(buffer) is bytearray else buffer.ref for buffer in call.buffers]
+    head = [_CALL.pack(number, each, len(select), len(buffers), len(payload))]
     head += [_RANGE.pack(part.start, part.stop) for part in select]
-    return _framed(CALL, head, views, payload)
+    return _framed(CALL, head, buffers, payload)
 
 
 def reply_frame(
@@ -65,17 +68,23 @@ def reply_frame(
     size = sum(map(len, pieces))
     if not buffers:
         return [_FRAMED_REPLY.pack(kind, _REPLY.size + size, serial, number, seconds, 0, size), *pieces]
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    return _framed(kind, [_REPLY.pack(serial, number, seconds, len(views), size)], views, *pieces)
+    return _framed(kind, [_REPLY.pack(serial, number, seconds, len(buffers), size)], buffers, *pieces)
 
 
-def _framed(kind: int, head: list[bytes], views: list[memoryview], *payload: bytes) -> list[Any]:
-    head += [_LENGTH.pack(view.nbytes) for view in views]
-    size = sum(map(len, head)) + sum(map(len, payload)) + sum(view.nbytes for view in views)
-    return [FRAME.pack(kind, size), *head, *payload, *views]
+def _framed(kind: int, head: list[bytes], buffers: Sequence[Any], *payload: bytes) -> list[Any]:
+    """Make a frame; a buffer is a `Ref`, or else goes with it."""
+    here = []
+    for buffer in buffers:
+        if type(buffer) is tuple:
+            head.append(_BUFFER.pack(*buffer))
+        else:
+            head.append(_BUFFER.pack(_HERE, len(buffer)))
+            here.append(buffer)
+    size = sum(map(len, head)) + sum(map(len, payload)) + sum(map(len, here))
+    return [FRAME.pack(kind, size), *head, *payload, *here]
 
 
-def read_call(body: memoryview) -> tuple[int, bool, tuple[range, ...] | None, memoryview, list[memoryview]]:
+def read_call(body: memoryview) -> tuple[int, bool, tuple[range, ...] | None, memoryview, list[Ref | bytearray]]:
     """Read a call's body: number, whether each item is marked, select, payload, buffers."""
     number, each, ranges, buffers, size = _CALL.unpack_from(body)
     offset = _CALL.size
@@ -85,30 +94,42 @@ def read_call(body: memoryview) -> tuple[int, bool, tuple[range, ...] | None, me
     for _ in range(ranges):
         select.append(range(*_RANGE.unpack_from(body, offset)))
         offset += _RANGE.size
-    payload, views = _read_views(body, offset, buffers, size)
-    return number, bool(each), tuple(select) or None, payload, views
+    return number, bool(each), tuple(select) or None, *_read_buffers(body, offset, buffers, size)
 
 
-def read_reply(body: memoryview) -> tuple[int, int, float, memoryview, list[memoryview]]:
+def read_reply(body: memoryview) -> tuple[int, int, float, memoryview, list[Ref | bytearray]]:
     """Read a reply's body: serial number, number of the call, seconds, payload, buffers."""
     serial, number, seconds, buffers, size = _REPLY.unpack_from(body)
     if not buffers:
         return serial, number, seconds, body[_REPLY.size :], []
-    return serial, number, seconds, *_read_views(body, _REPLY.size, buffers, size)
+    return serial, number, seconds, *_read_buffers(body, _REPLY.size, buffers, size)
 
 
-def _read_views(body: memoryview, offset: int, count: int, size: int) -> tuple[memoryview, list[memoryview]]:
-    lengths = []
+def _read_buffers(body: memoryview, offset: int, count: int, size: int) -> tuple[memoryview, list[Ref | bytearray]]:
+    refs = []
     for _ in range(count):
-        lengths.append(_LENGTH.unpack_from(body, offset)[0])
-        offset += _LENGTH.size
+        refs.append(_BUFFER.unpack_from(body, offset))
+        offset += _BUFFER.size
     payload = body[offset : offset + size]
     offset += size
-    views = []
-    for length in lengths:
-        views.append(body[offset : offset + length])
-        offset += length
-    return payload, views
+    buffers: list[Ref | bytearray] = []
+    for where, length in refs:
+        if where == _HERE:
+            buffers.append(bytearray(body[offset : offset + length]))  # to be written to
+            offset += length
+        else:
+            buffers.append((where, length))
+    return payload, buffers
+
+
+def freed_frame(numbers: Sequence[int]) -> bytes:
+    """Make the frame that says of which calls the buffers are not held any more."""
+    return frame(FREED, b"".join(map(_NUMBER.pack, numbers)))
+
+
+def read_freed(body: memoryview) -> list[int]:
+    """Read the numbers of calls."""
+    return [number for (number,) in _NUMBER.iter_unpack(body)]
 
 
 class Frames:
@@ -243,7 +264,9 @@ _AT_MARK = _SEALED.size
 _AT_WITHDRAWN = _SEALED_AND_MARK.size
 _CUT = struct.Struct("<QQ")  # number of a call, and the item from which on nothing of it is to be begun
 _AT_CUT = _AT_WITHDRAWN + _WITHDRAWN.size
-_AT_REPLIES = _AT_CUT + _CUT.size
+_READ = struct.Struct("<Q")  # serial number of the last reply whose buffers the parent has read
+_AT_READ = _AT_CUT + _CUT.size
+_AT_REPLIES = _AT_READ + _READ.size
 PAGE_SIZE = 1 << 15
 
 
@@ -300,6 +323,14 @@ class Page:
     def cut(self, number: int, item: int) -> None:
         """Have a call that has begun end before an item."""
         _CUT.pack_into(self._view, _AT_CUT, number, item)
+
+    def read_up_to(self) -> int:
+        """Return up to which reply the parent has read the buffers."""
+        return int(_READ.unpack_from(self._view, _AT_READ)[0])
+
+    def have_read(self, serial: int) -> None:
+        """Say that the buffers of replies up to one have been read."""
+        _READ.pack_into(self._view, _AT_READ, serial)
 
     def keep(self, offset: int, pieces: Iterable[Any]) -> int:
         """Write sealed replies behind those that are there; return where they end. `seal` makes them visible."""
