@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import wait
 from contextlib import suppress
 from functools import partial
@@ -206,6 +207,24 @@ def end_without_shutdown(backend, method, port, notes, how):
         gc.collect()
     elif how == "by an error":
         raise LookupError("the program's own")
+
+
+# ---- to be short of room ----------------------------------------------------------------------------------------
+
+
+def exchange_with_small_files(backend, method):
+    """Exchange buffers where no file may be larger than a megabyte."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    report = []
+    with make(backend, method) as executor:
+        for size in (1 << 18, 1 << 22, 1 << 19):
+            block = tasks.Block(bytearray(tasks.large(size, size)))
+            checksum, result = executor.submit(tasks.exchange, block, size, size).result(SECONDS)
+            assert checksum == zlib.crc32(result.data)
+            report.append((len(result.data), checksum))
+    answer(report)
 
 
 # ---- to leave nothing -------------------------------------------------------------------------------------------

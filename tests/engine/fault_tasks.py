@@ -222,3 +222,29 @@ def exchange(data, seed, size):
     if isinstance(data, Block):
         return zlib.crc32(data.data), Block(bytearray(large(seed, size)))
     return zlib.crc32(data), large(seed, size)
+
+
+_blocks = []
+
+
+def keep_block(block, *, die=False):
+    """Keep what was given, for as long as this process lives."""
+    _blocks.append(block)
+    if die:
+        processes.end(os.getpid())
+        threading.Event().wait(SECONDS)
+    return zlib.crc32(block.data)
+
+
+def forget_blocks():
+    _blocks.clear()
+
+
+def overwrite(path, block, deaths):
+    """Return the checksum of what was given, and write to it; the first times, die then."""
+    checksum = zlib.crc32(block.data)
+    block.data[:] = bytes(len(block.data))
+    if note(path) <= deaths:
+        processes.end(os.getpid())
+        threading.Event().wait(SECONDS)
+    return checksum

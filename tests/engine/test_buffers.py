@@ -1,0 +1,108 @@
+"""Large buffers of calls and replies: their memory is used again and let go of, whatever happens to workers."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import fault_help
+import fault_tasks as tasks
+import pytest
+from fault_help import every_method, linux, process_only, until
+from fault_tasks import SECONDS, Block
+
+from parapluie import Retry, WorkerLostError
+
+faults = fault_help.faults
+
+MB = 1 << 20
+SPARE = 64 * MB  # what is kept in each file for what comes next
+
+
+def held():
+    """Return how many bytes of memory the files hold that this process shares with workers."""
+    total = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if "parapluie-buffers" in os.readlink(path):  # noqa: PTH115 - it is no file that has a path
+                total += path.stat().st_blocks * 512
+    return total
+
+
+def block(seed, size):
+    return Block(bytearray(tasks.large(seed, size)))
+
+
+@linux
+@every_method
+def test_memory_is_used_again(faults, row):
+    executor = faults.make(row)
+    size, most = 4 * MB, 0
+    for seed in range(15):
+        blocks = [block(seed, size) for _ in range(4)]
+        futures = [executor.submit(tasks.exchange, data, seed + 1, size) for data in blocks]
+        for future in futures:
+            checksum, result = future.result(SECONDS)
+            assert checksum == zlib.crc32(blocks[0].data) and result.data == tasks.large(seed + 1, size)
+        most = max(most, held())
+    assert most <= 4 * size + 2 * 3 * size  # what was on its way to the workers, and from each of them
+
+
+@linux
+@every_method
+def test_memory_is_let_go_of(faults, row):
+    executor = faults.make(row, 1)
+    checksum, result = executor.submit(tasks.exchange, block(1, 3 * SPARE), 2, 3 * SPARE).result(SECONDS)
+    assert checksum == zlib.crc32(tasks.large(1, 3 * SPARE)) and len(result.data) == 3 * SPARE
+    assert until(lambda: held() <= 2 * SPARE)
+    assert executor.submit(tasks.exchange, block(3, MB), 4, MB).result(SECONDS)[0] == zlib.crc32(tasks.large(3, MB))
+
+
+@linux
+@every_method
+def test_what_a_task_keeps_is_free_when_its_worker_has_died(faults, row):
+    executor = faults.make(row, 1)
+    size = 4 * MB
+    for seed in range(10):
+        assert executor.submit(tasks.keep_block, block(seed, size)).result(SECONDS) == zlib.crc32(
+            tasks.large(seed, size)
+        )
+        future = executor.submit(tasks.keep_block, block(seed, size), die=True)
+        assert isinstance(future.exception(SECONDS), WorkerLostError)
+        del future
+    assert held() <= 4 * size
+
+
+@linux
+@process_only
+def test_what_a_task_keeps_is_free_when_it_lets_go(faults, row):
+    executor = faults.make(row, 1)
+    size = 4 * MB
+    for seed in range(20):
+        executor.submit(tasks.keep_block, block(seed, size)).result(SECONDS)
+        executor.submit(tasks.forget_blocks).result(SECONDS)
+    assert held() <= 3 * size
+
+
+@pytest.mark.windows
+@every_method
+def test_next_attempt_gets_what_was_submitted(faults, row):
+    """The first ones have written to their copies before they died."""
+    executor = faults.make(row, 1, retry=Retry(1, lost=3))
+    future = executor.submit(tasks.overwrite, faults.notes, block(5, MB), 2)
+    assert future.result(SECONDS) == zlib.crc32(tasks.large(5, MB))
+    assert future.attempts == 3
+    (result,) = executor.map(tasks.overwrite, [faults.notes], [block(6, MB)], [5])
+    assert result == zlib.crc32(tasks.large(6, MB))
+
+
+@linux
+@every_method
+def test_buffers_use_the_pipe_where_there_is_no_room(faults, row):
+    """A limit of the size of files holds for shared memory, too."""
+    program = faults.run("exchange_with_small_files", backend=row.backend, method=row.method)
+    assert program.wait() == 0, program.stderr
+    assert program.answer() == [[size, zlib.crc32(tasks.large(size, size))] for size in (MB // 4, 4 * MB, MB // 2)]
+    assert program.leaves_nothing()
