@@ -76,6 +76,7 @@ GOALS = (
     # "Constant" and "as for 200,000", with what the clock and the allocator leave open.
     Goal("long-map", "growth", 10),
     Goal("long-map", "versus_short", 90),
+    *(Goal(name, way, 1, PEERS) for name in ("array", "array-large") for way in ("sent", "fetched")),
 )
 
 

@@ -28,6 +28,9 @@ class Sizes(NamedTuple):
     stream_pause_every: int = 1_000
     stream_pause: float = 0.005
     long_map_items: int = 10_000_000
+    array_bytes: int = 1_000_000
+    large_array_bytes: int = 64_000_000
+    array_repeats: int = 20
     lazy_chunk_heavy: int = 100  # items of 1 KB in a chunk, for those that do not size chunks themselves
     lazy_chunk: int = 1_000  # the same for trivial items
 
@@ -49,6 +52,8 @@ QUICK = Sizes(
     stream_items=3_000,
     stream_pause=0.002,
     long_map_items=50_000,
+    large_array_bytes=4_000_000,
+    array_repeats=3,
 )
 
 TIME_LIMIT = 120.0  # for one measurement, its start and end included

@@ -11,13 +11,15 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
 
 # Where the clock of a thread's CPU time ticks too seldom (Windows: every 16 ms), the clock on the wall has to do.
 _work_clock = time.perf_counter if os.name == "nt" else time.thread_time
 _CALIBRATION = 1_000_000
+PAGE = 512  # numbers of eight bytes
+_arrays: dict[int, Any] = {}
 
 
 def same(item: T) -> T:
@@ -63,6 +65,20 @@ def hold_gil(numbers: int) -> tuple[float, float]:
     began = time.perf_counter()
     sum(range(numbers))
     return began, time.perf_counter()
+
+
+def touch(array: Any) -> float:
+    """Read one number of each page of an array; return their sum."""
+    return float(array[::PAGE].sum())
+
+
+def ones(count: int) -> Any:
+    """Return an array, which is made once: to make it is not what is measured."""
+    if count not in _arrays:
+        import numpy as np
+
+        _arrays[count] = np.ones(count)
+    return _arrays[count]
 
 
 def meet(place: tuple[str, int, float]) -> float:

@@ -77,6 +77,10 @@ _SKEW = (
     _EFFICIENCY[1],
     Figure("map_held", "held, map", "tasks", LOWER, MAP),
 )
+_ARRAYS = (
+    Figure("sent", "to a worker", "MB/s", HIGHER, CALL, ratio=True),
+    Figure("fetched", "back", "MB/s", HIGHER, CALL, ratio=True),
+)
 _STARTUP = (
     Figure("first", "first result", "ms", LOWER, CALL, ratio=True, digits=1),
     Figure("busy", "all workers busy", "ms", LOWER, MAP, ratio=True, digits=1),
@@ -171,5 +175,19 @@ WORKLOADS = (
             Figure("items_per_second", "rate", "items/s", HIGHER, STREAM, ratio=True),
             Figure("versus_short", "rate by that of a short input", "%", HIGHER, STREAM, digits=1),
         ),
+    ),
+    Workload(
+        "array",
+        "an array (NumPy) of {array_bytes:,} bytes, to a worker and from one, one at a time: the median",
+        _at("arrays:small"),
+        _ARRAYS,
+        needs=ISOLATED,
+    ),
+    Workload(
+        "array-large",
+        "the same with {large_array_bytes:,} bytes",
+        _at("arrays:large"),
+        _ARRAYS,
+        needs=ISOLATED,
     ),
 )
