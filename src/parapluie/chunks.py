@@ -364,7 +364,7 @@ class ChunkPart(Work):
     def cancel(self, *, running: bool = False) -> bool:
         del running  # items that have begun are awaited
         self.chunk.run.cancelled = True
-        if not self.dispatcher.withdraw(self):
+        if not self.dispatcher.withdrawal.withdraw(self):
             return False
         self._cancel(self.unanswered())
         self.withdrawn = True

@@ -1,4 +1,4 @@
-"""The dispatcher: between the executor that users hold and the backend that carries calls.
+"""The dispatcher: the way of work from the executor that users hold to the backend, and of its answer to the future.
 
     submitting threads ─ submit ─▶ waiting ─ fill ─▶ in flight ─ dispatch ─▶ backend
                                       ▲                  │                      │
@@ -12,29 +12,26 @@ finds the gate free, moves work to the backend; who finds it closed leaves, and 
 
     _open      every work that is not over          _queued     those that wait or rest: to cancel is to pop it here
     _waiting   the order in which they go           _in_flight  by call id; to answer is to pop it here
+
+Two others share these containers: withdrawal.py takes work back from them, and ending.py ends whatever is in them.
 """
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import logging
-import multiprocessing.util  # noqa: F401 - see the end of this file
-import os
 import pickle
-import sys
 import threading
 import time
 from collections import deque
-from contextlib import suppress
-from importlib import import_module
 
-from parapluie import stdlib_private, worker
-from parapluie.backend import Backend, Begun, Buffers, Call, Loss, Stop
+from parapluie import worker
+from parapluie.backend import Backend, Begun, Buffers, Call, Loss
+from parapluie.ending import Ending
 from parapluie.errors import ExecutorShutdownError
 from parapluie.policies.clock import Clock
-from parapluie.records import NamedTuple
 from parapluie.replies import open_error
+from parapluie.withdrawal import Withdrawal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,34 +41,12 @@ if TYPE_CHECKING:
 
     from parapluie.mapping import MapRun
     from parapluie.policies.shutdown import Shutdown
-    from parapluie.policies.timeout import Timeouts
     from parapluie.settings import Settings
     from parapluie.sharing.state import Shared
+    from parapluie.stats import Stats
     from parapluie.work import Work
 
 _log = logging.getLogger("parapluie")
-_SETTLED_SECONDS = 0.5  # after which what only failures need is imported
-_START_TRIES = 3  # failed starts of workers in a row, until the executor is broken
-_live: set[Dispatcher] = set()  # until they are closed; keeps them alive when their executors are collected
-
-
-class Stats(NamedTuple):
-    """A snapshot of an executor. Items of `map` count one by one.
-
-    Attributes:
-        workers: that live now; queued: waiting or between attempts; running: begun and not answered;
-        done: ended with a value; failed: ended with an error; cancelled; retried: attempts beyond the first;
-        lost: attempts whose worker died or was killed for its time limit.
-    """
-
-    workers: int
-    queued: int
-    running: int
-    done: int
-    failed: int
-    cancelled: int
-    retried: int
-    lost: int
 
 
 class Dispatcher:
@@ -99,47 +74,26 @@ class Dispatcher:
         self._open: dict[int, Work] = {}
         self._in_flight: dict[int, Work] = {}
         self._gate: dict[int, object] = {}  # holds, under 0, the token of the thread that fills
-        self._filler = 0  # the thread that fills
+        self.filler = 0  # the thread that fills
         self._rooms = 0  # how often room was announced
         self._full_at = -1  # what that was when the backend last took less than it was offered
         self._hint = max(1, settings.max_workers)  # how many calls to offer at a time
-        self._failed_starts = 0
         self._counts = dict.fromkeys(("submitted", "failed", "cancelled", "retried", "lost"), 0)
         self._counting = threading.Lock()  # guards _counts, but for "submitted"; held for one addition
-        self._stop_once = threading.Lock()  # taken, for ever, by who stops the engine
-        self._started = False
-        self._kept: list[int] = []  # see `prepare_for_failure`
-        self._closed = threading.Event()
         self._in_caller = settings.capabilities.runs_in_caller
-        self._owner = os.getpid()
         self.clock = None if self._in_caller else Clock(f"parapluie-{self.backend}-clock")
-        self._timeouts: Timeouts | None = None  # made when the first task has a limit
         self._shared: Shared | None = None  # guarded by _counting while it is made
-        _live.add(self)
+        self.withdrawal = Withdrawal(self, self._queued, self._in_flight)
+        self.ending = Ending(self, self._open, self._queued)
+        # Theirs; each task passes here, so they are to be found in one step.
+        self._watch, self._stop_once = self.withdrawal.watch, self.ending.stop_once
 
     def start(self, bootstrap: bytes) -> None:
         """Start the backend. Whatever it raises passes; the dispatcher is closed then."""
         self.bootstrap = bootstrap
-        _register_exit()
-        if "parapluie.pool_errors" not in sys.modules:
-            self._kept.append(os.open(os.devnull, os.O_RDONLY))
-            if self.clock is not None:
-                self.clock.at(time.monotonic() + _SETTLED_SECONDS, self.prepare_for_failure)
+        self.ending.expect()
         self.engine.start(self)
-        self._started = True
-
-    def prepare_for_failure(self) -> None:
-        """Import pool_errors.py, for which a descriptor was kept: a failure may be that there are none left.
-
-        It takes a fifth of the time until a small program has its first result. So it comes after that, or with the
-        first failure, whichever is sooner.
-        """
-        self._let_go_of_kept()
-        import_module("parapluie.pool_errors")
-
-    def _let_go_of_kept(self) -> None:
-        with suppress(IndexError):  # another thread may be at it
-            os.close(self._kept.pop())
+        self.ending.engine_started = True
 
     # ---- submitting -------------------------------------------------------------------------------------------
 
@@ -182,11 +136,11 @@ class Dispatcher:
                 # the gate can be told at the end, so it is never left closed.
                 if self._gate.setdefault(0, token) is not token:
                     break
-                self._filler = threading.get_ident()
+                self.filler = threading.get_ident()
                 self._fill()
             finally:
                 if self._gate.get(0) is token:
-                    self._filler = 0
+                    self.filler = 0
                     del self._gate[0]
         if self._in_caller:
             self.engine.run_queued()
@@ -220,17 +174,6 @@ class Dispatcher:
             self._full_at = rooms
             for work in reversed(works[taken:]):
                 self._put_back(work)
-
-    def _watch(self, call_id: int, limit: float) -> None:
-        if self._timeouts is None:
-            if self.clock is None:
-                return  # it runs in the caller: nobody can end it
-            from parapluie.policies.timeout import Timeouts
-
-            self._timeouts = Timeouts(
-                self.clock, open_call=self._in_flight.__contains__, begun=self.begun, overran=self._overran
-            )
-        self._timeouts.watch(call_id, limit)
 
     def _put_back(self, work: Work) -> None:
         self._in_flight.pop(work.call_id, None)
@@ -279,65 +222,6 @@ class Dispatcher:
             self._waiting.append(work)
             self.pump()
 
-    # ---- cancelling and time limits ---------------------------------------------------------------------------
-
-    def withdraw(self, work: Work, *, running: bool = False) -> bool:
-        """Take work back from wherever it is; True if it will not run again and nobody else will end it."""
-        while self._queued.pop(work.id, None) is None:
-            call_id = work.call_id  # read once: it is another one as soon as the work is dispatched again
-            if call_id not in self._in_flight:
-                if work.id not in self._queued and work.call_id == call_id:
-                    return False
-            elif work.sent:
-                withdrawn = self._withdraw_sent(work, call_id, running=running)
-                if withdrawn is not None:
-                    return withdrawn
-            elif self._filler == threading.get_ident():
-                return False  # this very thread was interrupted in the middle of dispatching it
-            else:
-                time.sleep(0.0002)  # another thread is just handing it to the backend
-        return True
-
-    def _withdraw_sent(self, work: Work, call_id: int, *, running: bool) -> bool | None:
-        """Withdraw work from the backend; None if it has just come back from there, and has to be looked for again."""
-        if self.engine.revoke(call_id):
-            if self._in_flight.pop(call_id, None) is None:
-                return None
-            self.room(1)
-            return True
-        if not running:
-            return False
-        work.withdrawn = True  # before the kill, so that the loss that it makes is not taken for one to be repeated
-        if self._kill(call_id):
-            return True
-        work.withdrawn = False
-        if call_id in self._in_flight:
-            return False
-        self._queued.pop(work.id, None)  # it was answered, or lost, in this very moment: no further attempt
-        return True
-
-    def _kill(self, call_id: int) -> bool:
-        if not self.settings.capabilities.kills_running_task:
-            return False
-        return self.engine.revoke(call_id, running=True) and call_id in self._in_flight
-
-    def _overran(self, call_id: int, item: int, limit: float) -> bool:
-        work = self._in_flight.get(call_id)
-        if work is None or work.withdrawn:
-            return True
-        work.overrun = (item, limit)
-        if self.engine.revoke(call_id, running=True, item=item):
-            return True
-        work.overrun = None
-        return False
-
-    def begun(self, call_id: int) -> Begun | None:
-        """Read the mark of a call in flight."""
-        work = self._in_flight.get(call_id)
-        if work is None:
-            return None
-        return work.mark or self.engine.begun(call_id)
-
     # ---- the Host of the backend ------------------------------------------------------------------------------
 
     def replied(self, call_id: int, payload: bytes | memoryview, buffers: Buffers = ()) -> None:
@@ -349,7 +233,7 @@ class Dispatcher:
             complete = work.replied(payload, buffers)
         except Exception as error:  # noqa: BLE001 - a reply that is not ours must not end the backend's thread
             complete = True
-            work.failed(self._broke(f"unreadable reply to call {call_id}: {error!r}"))
+            work.failed(self.ending.broke(f"unreadable reply to call {call_id}: {error!r}"))
         if complete:
             self._in_flight.pop(call_id, None)
 
@@ -404,22 +288,10 @@ class Dispatcher:
             self.pump()
 
     def started(self) -> None:
-        self._failed_starts = 0
+        self.ending.started()
 
     def start_failed(self, why: str, cause: BaseException | None = None) -> None:
-        with self._counting:
-            self._failed_starts += 1
-            tries = self._failed_starts
-        if tries >= _START_TRIES:
-            self._broken_start(why, cause, tries)
-
-    def _broken_start(self, why: str, cause: BaseException | None, tries: int) -> None:
-        self.prepare_for_failure()
-        from parapluie.pool_errors import WorkerInitError
-
-        error = WorkerInitError(self.backend, why, tries=tries)
-        error.__cause__ = cause
-        self.broken(error)
+        self.ending.start_failed(why, cause)
 
     def refused(self, work: Work, sealed: memoryview) -> None:
         """Take the answer of a worker whose initializer had failed: the call did not begin."""
@@ -436,33 +308,21 @@ class Dispatcher:
             initializer(*self.settings.initargs)
         except BaseException as error:
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-            self._broken_start(f"the initializer raised {worker.describe(error)}", error, 1)
+            self.ending.cannot_start(f"the initializer raised {worker.describe(error)}", error, 1)
             return False
         return True
 
     def broken(self, error: BaseException) -> None:
-        self.prepare_for_failure()
-        from parapluie.pool_errors import BackendBrokenError, WorkerInitError
+        self.ending.broken(error)
 
-        if not isinstance(error, BackendBrokenError | WorkerInitError):
-            cause, error = error, self._broke(f"backend {self.backend!r} broke: {worker.describe(error)}")
-            error.__cause__ = cause
-        if self.error is None:
-            self.error = error
-        for run in list(self.maps.values()):
-            run.broken(self.error)
-        for work in list(self._open.values()):
-            self._queued.pop(work.id, None)
-            work.failed(self.error)
-        self._request_stop(Stop(self.shutdown.grace, kill=True))
+    def begun(self, call_id: int) -> Begun | None:
+        """Read the mark of a call in flight."""
+        work = self._in_flight.get(call_id)
+        if work is None:
+            return None
+        return work.mark or self.engine.begun(call_id)
 
-    def _broke(self, what: str) -> BaseException:
-        self.prepare_for_failure()
-        from parapluie.pool_errors import BackendBrokenError
-
-        return BackendBrokenError(what, backend=self.backend)
-
-    # ---- the end ----------------------------------------------------------------------------------------------
+    # ---- what is open, and what was counted -------------------------------------------------------------------
 
     def count(self, what: str, n: int = 1) -> None:
         """Add to the statistics."""
@@ -473,106 +333,13 @@ class Dispatcher:
         """Note that work is over."""
         self._open.pop(work.id, None)
         if self.closing and not self._open:
-            self._check_drained()
+            self.ending.check_drained()
 
     def map_fed(self, run: MapRun) -> None:
         """Note that a `map` has read its input to the end, or will read no more of it."""
         self.maps.pop(id(run), None)
         if self.closing and not self._open:
-            self._check_drained()
-
-    def close(self, *, wait: bool = True, cancel: bool = False, hurry: bool = False) -> None:
-        """Shut down: drain or cancel, then stop the engine.
-
-        Args:
-            wait: return when everything has ended.
-            cancel: cancel what has not begun; what runs is awaited.
-            hurry: what runs gets the grace period only.
-        """
-        if self._owner != os.getpid():
-            return  # a forked child holds a copy: the workers are not its own
-        try:
-            self._begin_close(wait=wait, cancel=cancel, hurry=hurry)
-            if wait:
-                self._wait_closed()
-        except BaseException:  # Ctrl-C while it closes
-            kill = hurry or self._stop_once.locked()
-            while not self._closed.is_set():
-                try:
-                    self._hurry_up(kill=kill)
-                    self._wait_closed()
-                    break
-                except KeyboardInterrupt:  # the second one, wherever it came
-                    kill = True
-            raise
-
-    def _begin_close(self, *, wait: bool, cancel: bool, hurry: bool) -> None:
-        self.closing = True
-        if cancel or hurry:
-            self._cancel_all()
-        for run in list(self.maps.values()):
-            run.drain(wait=wait)
-        if hurry:
-            self._request_stop(Stop(self.shutdown.grace))
-        else:
-            self._check_drained()
-
-    def _hurry_up(self, *, kill: bool) -> None:
-        """Cancel what waits and grant the grace period to what runs; with kill, not even that."""
-        self._cancel_all()
-        stop = Stop(0.0 if kill else self.shutdown.grace, kill=kill)
-        if not self._request_stop(stop) and kill:
-            self.engine.stop(stop)
-
-    def close_soon(self) -> None:
-        """Shut down without waiting, from a finalizer: nothing here may run in it."""
-        if self.clock is None:
-            self.close(wait=False)
-        else:
-            self.clock.post(lambda: self.close(wait=False))
-
-    def _wait_closed(self) -> None:
-        if self.clock is None or threading.current_thread() is not self.clock.thread:
-            self._closed.wait()
-
-    def _cancel_all(self) -> None:
-        for run in list(self.maps.values()):
-            run.cancel()
-        for work in reversed(list(self._open.values())):
-            work.cancel()
-
-    def _check_drained(self) -> None:
-        if not self._open and not self.maps:
-            self._request_stop(Stop(self.shutdown.grace))
-
-    def _request_stop(self, stop: Stop) -> bool:
-        """Have the engine stopped; False if that was asked for already."""
-        if not self._stop_once.acquire(blocking=False):
-            return False
-        self.closing = True
-        if self.clock is None:
-            self._stop(stop)
-        else:
-            self.clock.post(self._stop, stop)
-        return True
-
-    def _stop(self, stop: Stop) -> None:
-        try:
-            if self._started:
-                self.engine.stop(stop)
-        except Exception as error:  # noqa: BLE001 - whatever it raises, what is pending must end now
-            _log.exception("parapluie: backend %r failed to stop", self.backend)
-            self.error = self.error or self._broke(f"could not stop: {error!r}")
-        for work in list(self._open.values()):
-            self._queued.pop(work.id, None)
-            work.failed(self.error or self._broke("stopped before the task could run"))
-        if self._shared is not None:
-            self._shared.close()
-        self._let_go_of_kept()
-        _live.discard(self)
-        self._closed.set()
-        if self.clock is not None:
-            self.clock.stop()
+            self.ending.check_drained()
 
     def shared(self) -> Shared:
         """Return the factories of shared state: the backend's own, or one for this executor."""
@@ -584,42 +351,17 @@ class Dispatcher:
                 self._shared = ServerShared(self.context, server) if self.isolated else LocalShared()
         return self._shared
 
+    def close_shared(self) -> None:
+        """Close the shared state, if there is any."""
+        if self._shared is not None:
+            self._shared.close()
+
     def stats(self) -> Stats:
         """Return a snapshot; the figures are read one after another while work goes on."""
+        from parapluie.stats import snapshot
+
         in_flight = list(self._in_flight)
         counts = dict(self._counts)
         running = sum(self.begun(call_id) is not None for call_id in in_flight)
         unfinished = sum(work.open_items() for work in list(self._open.values()))
-        done = counts["submitted"] - unfinished - counts["failed"] - counts["cancelled"]
-        return Stats(
-            workers=len(self.engine.workers()),
-            queued=max(0, unfinished - running),
-            running=running,
-            done=max(0, done),
-            failed=counts["failed"],
-            cancelled=counts["cancelled"],
-            retried=counts["retried"],
-            lost=counts["lost"],
-        )
-
-
-def _close_all() -> None:
-    """Wait at interpreter exit for what was submitted, as the standard executors do."""
-    for dispatcher in list(_live):
-        dispatcher.close(wait=True)
-
-
-def _register_exit() -> None:
-    """Have what is open closed at exit, before concurrent.futures closes the executors that an engine may consist of.
-
-    It does so before other exit handlers run. All of them run last in, first out; so ours is registered again when
-    that module is there by now, and was not the last time.
-    """
-    there = "concurrent.futures.process" in sys.modules
-    if there not in _registered:
-        _registered.add(there)
-        stdlib_private.before_threads_end(_close_all)
-
-
-_registered: set[bool] = set()  # whether that module was there
-atexit.register(_close_all)  # after that of multiprocessing.util, for the same reason
+        return snapshot(counts, workers=len(self.engine.workers()), running=running, unfinished=unfinished)

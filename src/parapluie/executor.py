@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar
 
     from parapluie.backend import BackendInfo
-    from parapluie.dispatch import Dispatcher, Stats
+    from parapluie.dispatch import Dispatcher
     from parapluie.future import Future
     from parapluie.pickling import Serializer
     from parapluie.policies.retry import Retry
     from parapluie.policies.shutdown import Shutdown
     from parapluie.settings import Settings
     from parapluie.sharing.state import Shared
+    from parapluie.stats import Stats
     from parapluie.work import Task
 
     P = ParamSpec("P")
@@ -51,7 +52,7 @@ class _Lease:
     """Held by every face of a dispatcher and by the iterators of its maps; closes it when nobody is left."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
-        weakref.finalize(self, dispatcher.close_soon).atexit = False  # at exit, dispatch.py waits for what is open
+        weakref.finalize(self, dispatcher.ending.close_soon).atexit = False  # at exit, ending.py waits for what is open
 
 
 class Executor(concurrent.futures.Executor):
@@ -134,7 +135,7 @@ class Executor(concurrent.futures.Executor):
         try:
             self._dispatcher.start(_bootstrap(settings, self._dumps))
         except BaseException:
-            self._dispatcher.close(hurry=True)
+            self._dispatcher.ending.close(hurry=True)
             raise
         self._lease = _Lease(self._dispatcher)
 
@@ -322,14 +323,14 @@ class Executor(concurrent.futures.Executor):
         With `Shutdown(drain=False)` what has not begun is cancelled and what runs has the grace period to end.
         """
         hurry = not self._dispatcher.shutdown.drain
-        self._dispatcher.close(wait=wait, cancel=cancel_futures or hurry, hurry=hurry)
+        self._dispatcher.ending.close(wait=wait, cancel=cancel_futures or hurry, hurry=hurry)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if isinstance(error, KeyboardInterrupt):
             with suppress(KeyboardInterrupt):  # a second one has killed what ran; the first one is raised
-                self._dispatcher.close(cancel=True, hurry=True)
+                self._dispatcher.ending.close(cancel=True, hurry=True)
         else:
             self.shutdown(wait=True)
         return None

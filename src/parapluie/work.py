@@ -100,7 +100,7 @@ class Work:
         """Make the error that a lost call, or an item of it, ends with."""
         if self.overrun is not None and loss.culprit:
             return TaskTimeoutError(task_id, limit=self.overrun[1], attempt=attempt, backend=self.dispatcher.backend)
-        self.dispatcher.prepare_for_failure()
+        self.dispatcher.ending.prepare_for_failure()
         from parapluie.pool_errors import WorkerLostError
 
         return WorkerLostError(
@@ -288,7 +288,7 @@ class Task(Work):
 
     def cancel(self, *, running: bool = False) -> bool:
         future = self.future
-        if not self.dispatcher.withdraw(self, running=running):
+        if not self.dispatcher.withdrawal.withdraw(self, running=running):
             return False
         if not concurrent.futures.Future.cancel(future):
             return future.cancelled()

@@ -26,9 +26,9 @@ def loaded(_):
 
 if __name__ == "__main__":
     before = set(sys.modules)
-    import parapluie.dispatch
+    import parapluie.ending
 
-    parapluie.dispatch._SETTLED_SECONDS = 60.0  # what failures need is imported later than this ends
+    parapluie.ending._SETTLED_SECONDS = 60.0  # what failures need is imported later than this ends
     executor = parapluie.Executor("process", 1, start_method=sys.argv[1])
     in_worker = executor.submit(loaded, None).result()
     in_parent = sorted(set(sys.modules) - before)
@@ -59,6 +59,7 @@ PARENT = WORKER | {
     "parapluie.cgroup",
     "parapluie.condition",
     "parapluie.dispatch",
+    "parapluie.ending",
     "parapluie.errors",
     "parapluie.evidence",
     "parapluie.executor",
@@ -75,6 +76,7 @@ PARENT = WORKER | {
     "parapluie.settings",
     "parapluie.starting",
     "parapluie.stdlib_private",
+    "parapluie.withdrawal",
     "parapluie.work",
 }
 # Of the standard library: what takes long and is needed by nobody, or only by what is imported late.
@@ -131,9 +133,9 @@ import os
 import sys
 from concurrent.futures import BrokenExecutor
 
-import parapluie.dispatch
+import parapluie.ending
 
-parapluie.dispatch._SETTLED_SECONDS = 60.0
+parapluie.ending._SETTLED_SECONDS = 60.0
 
 
 def show(future):
