@@ -113,6 +113,8 @@ class CellProcess(_Base):
 
     def run(self) -> None:
         """Get the worker ready, and run the engine's loop."""
+        if self.method == "fork":
+            stdlib_private.forget_unfinished_imports()
         self.dump.enable()
         orphans.end_with_parent()
         orphans.ignore_interrupts()

@@ -1,10 +1,12 @@
-"""Every private thing of the standard library that the `pool` and `futures` backends and shared state touch.
+"""Every private thing of the standard library that backends and shared state touch, but for what `ports.py` chooses.
 
 Each has a test in `tests/unit/test_stdlib_private.py` that fails when a new Python changes it.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
 
 TYPE_CHECKING = False
@@ -72,6 +74,22 @@ def allow_children() -> None:
 def interpreter_is_ending() -> bool:
     """Return whether no thread can be started any more (`threading._SHUTTING_DOWN`, from before its exit hooks)."""
     return bool(getattr(threading, "_SHUTTING_DOWN", False))
+
+
+def forget_unfinished_imports() -> None:
+    """In a forked child: have what other threads were importing just then imported anew, once it is wanted here.
+
+    Those threads are not here, but their locks are, and whoever imports the same module would wait for them for ever
+    (`importlib._bootstrap._module_locks`).
+    """
+    private: Any = importlib
+    locks = private._bootstrap._module_locks
+    me = threading.get_ident()
+    for name, reference in list(locks.items()):
+        lock = reference()
+        if lock is not None and lock.owner not in {None, me}:
+            locks.pop(name, None)
+            sys.modules.pop(name, None)  # as far as it has come
 
 
 def before_threads_end(function: Callable[[], None]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+import types
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import _process_worker
 from inspect import signature
@@ -114,6 +116,33 @@ def test_manager_has_a_process_and_a_folder_made_here():
         assert stdlib_private.manager_process(manager).is_alive()
     finally:
         manager.shutdown()
+
+
+def test_imports_of_other_threads_are_forgotten(tmp_path, monkeypatch):
+    """As in a forked child, where those threads are not."""
+    began, go = threading.Event(), threading.Event()
+
+    def wait():
+        began.set()
+        assert go.wait(SECONDS)
+
+    (tmp_path / "half_imported.py").write_text("from import_gate import wait\nwait()\nVALUE = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    gate = types.ModuleType("import_gate")
+    gate.wait = wait
+    monkeypatch.setitem(sys.modules, "import_gate", gate)
+    thread = threading.Thread(target=importlib.import_module, args=["half_imported"])
+    thread.start()
+    try:
+        assert began.wait(SECONDS) and "half_imported" in sys.modules
+        gate.wait = lambda: None
+        stdlib_private.forget_unfinished_imports()
+        assert "half_imported" not in sys.modules
+        assert importlib.import_module("half_imported").VALUE == 7
+    finally:
+        go.set()
+        thread.join(SECONDS)
+        sys.modules.pop("half_imported", None)
 
 
 def test_the_end_of_the_interpreter_is_known_before_executors_close():

@@ -66,8 +66,12 @@ def main(
     """
     dump.enable()
     orphans.ignore_interrupts()
-    for descriptor in inherited:
-        os.close(descriptor)
+    if inherited:  # it is forked
+        from parapluie import stdlib_private
+
+        stdlib_private.forget_unfinished_imports()
+        for descriptor in inherited:
+            os.close(descriptor)
     orphans.end_with_parent()
     failure = worker.prepare(bootstrap)
     loop = _Loop(connection, page, files)
