@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -21,14 +22,17 @@ MB = 1 << 20
 SPARE = 64 * MB  # what is kept in each file for what comes next
 
 
-def held():
-    """Return how many bytes of memory the files hold that this process shares with workers."""
-    total = 0
-    for path in Path("/proc/self/fd").iterdir():
+def files(process):
+    """Return the files that a process shares with others of its executor."""
+    for path in Path(f"/proc/{process}/fd").iterdir():
         with suppress(OSError):
             if "parapluie-buffers" in os.readlink(path):  # noqa: PTH115 - it is no file that has a path
-                total += path.stat().st_blocks * 512
-    return total
+                yield path
+
+
+def held():
+    """Return how many bytes of memory those of this process hold."""
+    return sum(path.stat().st_blocks * 512 for path in files("self"))
 
 
 def block(seed, size):
@@ -106,3 +110,34 @@ def test_buffers_use_the_pipe_where_there_is_no_room(faults, row):
     assert program.wait() == 0, program.stderr
     assert program.answer() == [[size, zlib.crc32(tasks.large(size, size))] for size in (MB // 4, 4 * MB, MB // 2)]
     assert program.leaves_nothing()
+
+
+@linux
+@process_only
+def test_what_is_withdrawn_is_free(faults, row):
+    """It had been given to a worker, behind what that runs."""
+    executor = faults.make(row, 1)
+    size = 4 * MB
+    for _ in range(50):
+        executor.submit(time.sleep, 0.0004).result(SECONDS)  # so short that a worker is given the next one ahead
+    held_up = executor.submit(tasks.wait_at, faults.port)
+    visitor = faults.gate.arrival()
+    for seed in range(10):
+        futures = [executor.submit(tasks.keep_block, block(seed, size)) for _ in range(2)]
+        assert all(future.cancel() for future in futures)
+    assert held() <= 4 * size
+    visitor.release()
+    assert held_up.result(SECONDS) == ""
+
+
+@linux
+@process_only
+def test_forked_worker_holds_its_own_files_only(faults, row):
+    """What another one had put into its file would stay as long as this one lives."""
+    executor = faults.make(row, 3)
+    futures = [executor.submit(tasks.wait_at, faults.port) for _ in range(3)]
+    visitors = faults.gate.arrivals(3)
+    for visitor in visitors:
+        assert len(list(files(visitor.pid))) == 2  # the executor's, and its own
+        visitor.release()
+    assert [future.result(SECONDS) for future in futures] == [""] * 3
