@@ -117,17 +117,18 @@ def test_buffers_use_the_pipe_where_there_is_no_room(faults, row):
 def test_what_is_withdrawn_is_free(faults, row):
     """It had been given to a worker, behind what that runs."""
     executor = faults.make(row, 1)
-    size = 4 * MB
-    for _ in range(50):
-        executor.submit(time.sleep, 0.0004).result(SECONDS)  # so short that a worker is given the next one ahead
-    held_up = executor.submit(tasks.wait_at, faults.port)
-    visitor = faults.gate.arrival()
-    for seed in range(10):
-        futures = [executor.submit(tasks.keep_block, block(seed, size)) for _ in range(2)]
+    size = MB // 4
+    blocks = [block(seed, size) for seed in range(2)]
+    for _ in range(20):
+        for _ in range(20):
+            executor.submit(time.sleep, 0.0004).result(SECONDS)  # so short that a worker is given the next one ahead
+        in_front = executor.submit(tasks.wait_at, faults.port)
+        futures = [executor.submit(tasks.keep_block, data) for data in blocks]
+        visitor = faults.gate.arrival()
         assert all(future.cancel() for future in futures)
+        visitor.release()
+        assert in_front.result(SECONDS) == ""
     assert held() <= 4 * size
-    visitor.release()
-    assert held_up.result(SECONDS) == ""
 
 
 @linux
