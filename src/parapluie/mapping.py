@@ -26,7 +26,7 @@ from parapluie.replies import Failure
 if TYPE_CHECKING:
     import pickle
 
-    from parapluie.backend import CallOptions
+    from parapluie.backend import Buffers, CallOptions
     from parapluie.dispatch import Dispatcher
     from parapluie.errors import TaskPicklingError
     from parapluie.pickling import Serializer
@@ -115,6 +115,7 @@ class MapRun:
         self._count = 0  # items read
         self._dumps, self._explain = dumps, explain
         self._function_pickle = b""
+        self._function_buffers: Buffers = ()  # kept once, and part of every call
         self._function_failure: BaseException | None = None
         if dispatcher.isolated:
             self._dump_function()
@@ -122,9 +123,14 @@ class MapRun:
         self._feeding = threading.Lock()  # one reader of the input at a time; never waited for
         dispatcher.maps[id(self)] = self
 
+    def _keep(self, buffers: Sequence[pickle.PickleBuffer]) -> Buffers:
+        return self.dispatcher.engine.keep_buffers([buffer.raw() for buffer in buffers]) if buffers else ()
+
     def _dump_function(self) -> None:
+        buffers: list[pickle.PickleBuffer] = []
         try:
-            self._function_pickle = self._dumps(self.function, None)
+            self._function_pickle = self._dumps(self.function, buffers.append)
+            self._function_buffers = self._keep(buffers)
         except Exception as error:  # noqa: BLE001 - whatever pickling raised is what each item ends with
             self._function_failure = self._explain(self.function, error, self.name)
 
@@ -191,8 +197,9 @@ class MapRun:
             form, body = worker.COLUMNS, self._dumps(columns, None)
         else:
             form, body = worker.ROWS, self._pack_rows(chunk, zip(*columns, strict=True), failures)
-        function = self._function_pickle
-        chunk.payload = b"".join((worker.CHUNK.pack(form, len(function)), function, body))
+        function, own = self._function_pickle, self._function_buffers
+        chunk.payload = b"".join((worker.CHUNK.pack(form, len(function), len(own)), function, body))
+        chunk.buffers = (*own, *chunk.buffers)
         chunk.size += len(body)
         self.sizer.note_bytes(chunk.count, chunk.size)
         return failures
@@ -200,20 +207,19 @@ class MapRun:
     def _pack_rows(self, chunk: Chunk, rows: Iterable[tuple[Any, ...]], failures: dict[int, BaseException]) -> bytes:
         packed: list[tuple[bytes, int, int]] = []
         kept: list[Any] = []
+        before = len(self._function_buffers)
         for item, row in enumerate(rows):
-            first = len(kept)
+            first = before + len(kept)
             buffers: list[pickle.PickleBuffer] = []
             try:
                 data = self._dumps(row, buffers.append)
-                if buffers:
-                    views = [buffer.raw() for buffer in buffers]
-                    kept += self.dispatcher.engine.keep_buffers(views)
-                    chunk.size += sum(view.nbytes for view in views)
+                kept += self._keep(buffers)
+                chunk.size += sum(memoryview(buffer).nbytes for buffer in buffers)
             except Exception as error:  # noqa: BLE001 - it is this item's failure, and no other's
                 failures[item] = self._explain(row, error, chunk.item_id(item))
                 data = b""
-            packed.append((data, first, len(kept)))
-        chunk.buffers = tuple(kept)
+            packed.append((data, first, before + len(kept)))
+        chunk.buffers = kept
         return self._dumps(packed, None)
 
     def _end(self) -> None:

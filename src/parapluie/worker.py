@@ -4,7 +4,8 @@
 
 A **payload** is either one pickle of `(function, args, kwargs)`, or, for a chunk of `map`, a header (`CHUNK`), a
 pickled function, and a pickle of the items: as columns of arguments where all are plain values, or else as rows that
-are pickles of their own, `(pickle, first buffer, last buffer)`, so that one that cannot be read back fails alone.
+are pickles of their own, `(pickle, first buffer, last buffer)`, so that one that cannot be read back fails alone. The
+function's buffers come first.
 
 A **segment** answers one item or several neighbours of the call: a header (`SEGMENT`) and a body. Nothing of the
 user's is outside of a body, so what cannot be read back costs its own task only. A **reply** is a header (`REPLY`)
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 REPLY = struct.Struct("<IdI")  # process id, began (seconds since the epoch), number of segments
 SEGMENT = struct.Struct("<BIIdQI")  # kind, first item, items, seconds, length of the body, number of buffers
 SINGLE = struct.Struct("<IdIBIIdQI")  # the head of a reply with one segment: both headers
-CHUNK = struct.Struct("<cQ")  # COLUMNS or ROWS, length of the function's pickle
+CHUNK = struct.Struct("<cQI")  # COLUMNS or ROWS, length of the function's pickle, buffers that are the function's
 COLUMNS = b"C"
 ROWS = b"R"
 _COLUMNS, _ROWS = COLUMNS[0], ROWS[0]
@@ -168,9 +169,9 @@ def execute(
     try:
         form = payload[0]  # of a pickle it is another byte
         if form in (_COLUMNS, _ROWS):
-            _, length = CHUNK.unpack_from(payload)
+            _, length, own = CHUNK.unpack_from(payload)
             view = memoryview(payload)[CHUNK.size :]
-            function = pickle.loads(view[:length])
+            function = pickle.loads(view[:length], buffers=buffers[:own])
             columns = pickle.loads(view[length:])
             if form == _ROWS:
                 function, columns = _RowCaller(function, buffers), (columns,)

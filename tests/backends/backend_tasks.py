@@ -540,6 +540,11 @@ def add_one(array):
     return array
 
 
+def count_in(counts, number):
+    counts += 1
+    return number, int(counts[0])
+
+
 def both(array, other):
     return int(array.sum()), int(other.sum())
 

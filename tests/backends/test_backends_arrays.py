@@ -44,3 +44,12 @@ def test_task_changes_its_own_copy(executor, array):
 def test_function_takes_arrays_along(executor):
     results = executor.map(partial(tasks.both, np.ones(50_000)), (np.full(n * 20_000, n) for n in range(5)))
     assert list(results) == [(50_000, n * n * 20_000) for n in range(5)]
+
+
+@requires("isolated_memory")
+def test_function_that_changes_its_array_does_so_for_itself(executor):
+    counts = np.zeros(50_000)
+    results = list(executor.map(partial(tasks.count_in, counts), range(20), chunksize=5))
+    assert [result[0] for result in results] == list(range(20))
+    assert all(1 <= count <= 5 for _, count in results)  # a chunk has one of its own, and each part that is taken back
+    assert not counts.any()

@@ -6,6 +6,7 @@ import os
 import time
 import zlib
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import fault_help
@@ -30,9 +31,17 @@ def files(process):
                 yield path
 
 
-def held():
-    """Return how many bytes of memory those of this process hold."""
-    return sum(path.stat().st_blocks * 512 for path in files("self"))
+@pytest.fixture
+def shared():
+    """Return those of a process that were made since the beginning of the test."""
+    before = {path.stat().st_ino for path in files("self")}
+    return lambda process: [path.stat() for path in files(process) if path.stat().st_ino not in before]
+
+
+@pytest.fixture
+def held(shared):
+    """Say how many bytes of memory those of this process hold."""
+    return lambda: sum(file.st_blocks * 512 for file in shared("self"))
 
 
 def block(seed, size):
@@ -41,7 +50,7 @@ def block(seed, size):
 
 @linux
 @every_method
-def test_memory_is_used_again(faults, row):
+def test_memory_is_used_again(faults, row, held):
     executor = faults.make(row)
     size, most = 4 * MB, 0
     for seed in range(15):
@@ -56,7 +65,7 @@ def test_memory_is_used_again(faults, row):
 
 @linux
 @every_method
-def test_memory_is_let_go_of(faults, row):
+def test_memory_is_let_go_of(faults, row, held):
     executor = faults.make(row, 1)
     checksum, result = executor.submit(tasks.exchange, block(1, 3 * SPARE), 2, 3 * SPARE).result(SECONDS)
     assert checksum == zlib.crc32(tasks.large(1, 3 * SPARE)) and len(result.data) == 3 * SPARE
@@ -66,7 +75,7 @@ def test_memory_is_let_go_of(faults, row):
 
 @linux
 @every_method
-def test_what_a_task_keeps_is_free_when_its_worker_has_died(faults, row):
+def test_what_a_task_keeps_is_free_when_its_worker_has_died(faults, row, held):
     executor = faults.make(row, 1)
     size = 4 * MB
     for seed in range(10):
@@ -81,7 +90,7 @@ def test_what_a_task_keeps_is_free_when_its_worker_has_died(faults, row):
 
 @linux
 @process_only
-def test_what_a_task_keeps_is_free_when_it_lets_go(faults, row):
+def test_what_a_task_keeps_is_free_when_it_lets_go(faults, row, held):
     executor = faults.make(row, 1)
     size = 4 * MB
     for seed in range(20):
@@ -114,7 +123,7 @@ def test_buffers_use_the_pipe_where_there_is_no_room(faults, row):
 
 @linux
 @process_only
-def test_what_is_withdrawn_is_free(faults, row):
+def test_what_is_withdrawn_is_free(faults, row, held):
     """It had been given to a worker, behind what that runs."""
     executor = faults.make(row, 1)
     size = MB // 4
@@ -133,12 +142,22 @@ def test_what_is_withdrawn_is_free(faults, row):
 
 @linux
 @process_only
-def test_forked_worker_holds_its_own_files_only(faults, row):
+def test_forked_worker_holds_its_own_files_only(faults, row, shared):
     """What another one had put into its file would stay as long as this one lives."""
     executor = faults.make(row, 3)
     futures = [executor.submit(tasks.wait_at, faults.port) for _ in range(3)]
     visitors = faults.gate.arrivals(3)
     for visitor in visitors:
-        assert len(list(files(visitor.pid))) == 2  # the executor's, and its own
+        assert len(shared(visitor.pid)) == 2  # the executor's, and its own
         visitor.release()
     assert [future.result(SECONDS) for future in futures] == [""] * 3
+
+
+@linux
+@process_only
+def test_array_of_a_function_is_there_once_for_all_of_its_chunks(faults, row, held):
+    executor = faults.make(row)
+    data = block(1, 8 * MB)
+    results = executor.map(partial(tasks.checksum_of, data), range(40), chunksize=1)
+    assert list(results) == [(zlib.crc32(data.data), number) for number in range(40)]
+    assert held() <= 9 * MB
