@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import threading
 import traceback
 
@@ -17,9 +18,6 @@ from parapluie import WorkerLostError
 from parapluie.backends.process import attend
 
 faults = fault_help.faults
-# Python itself swallows an alarm that comes in a finalizer, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 FILE = attend.__file__
 chance = random.Random(3)  # noqa: S311 - it hides nothing
 
@@ -42,12 +40,23 @@ class Alarms:
         self._action, self._left = action, 0
 
     def __enter__(self):
+        self._tell_unraisable = sys.unraisablehook
+        sys.unraisablehook = self._unraisable
         self._before = signal.signal(signal.SIGALRM, self._ring)
         return self
 
     def __exit__(self, *_):
         self.stop()
         signal.signal(signal.SIGALRM, self._before)
+        sys.unraisablehook = self._tell_unraisable
+
+    def _unraisable(self, what):
+        """Pass over an alarm that came in a finalizer: Python itself swallows it, and says so.
+
+        pytest would note it down, and not bear that the next alarm comes while it does.
+        """
+        if not isinstance(what.exc_value, Alarm):
+            self._tell_unraisable(what)
 
     def after(self, seconds, *, times=1):
         """Ring once, after so many seconds; with times, again and again at this distance."""

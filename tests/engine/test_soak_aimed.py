@@ -82,7 +82,7 @@ class Bench:
         """
         engine = self.executor._dispatcher.engine
         (handle,) = engine._handles.values()
-        engine._holds_up = lambda *_: False
+        engine._relief._holds_up = lambda *_: False
         engine._choose = lambda waiting: (handle, waiting)
         try:
             yield
@@ -296,7 +296,8 @@ def test_cutting_the_chunk_of_a_worker_stopped_at_any_line_is_exact(bench, how, 
     """What is taken back runs once and elsewhere, or never; what is not is answered, wherever the worker was."""
     survived, cut = 0, 0
     engine = bench.executor._dispatcher.engine
-    engine._holds_up = lambda *_: False  # while the first item waits at the door: it is cut here, and by nobody else
+    # While the first item waits at the door: it is cut here, and by nobody else.
+    engine._relief._holds_up = lambda *_: False
     for point in points(pytestconfig, 5):
         if survived == 2:
             break
@@ -313,7 +314,7 @@ def test_cutting_the_chunk_of_a_worker_stopped_at_any_line_is_exact(bench, how, 
         (handle,) = engine._handles.values()
         if stopped and how == "cut":
             with engine._lock:
-                engine._cut_short(handle)
+                engine._relief._cut_short(handle)
         elif stopped:
             results._run.cancel()
         cut += handle.last_cut == part.call_id

@@ -55,6 +55,8 @@ PARENT = WORKER | {
     "parapluie.backends.process.attend",
     "parapluie.backends.process.engine",
     "parapluie.backends.process.handle",
+    "parapluie.backends.process.relief",
+    "parapluie.backends.process.workers",
     "parapluie.builtin",
     "parapluie.cgroup",
     "parapluie.condition",

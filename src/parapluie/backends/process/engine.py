@@ -1,14 +1,18 @@
-"""The process engine, parent side: raw `multiprocessing.Process` workers, a duplex pipe and a page for each.
+"""The process engine, parent side: the way of calls to workers, and of what comes back to the host.
 
-    submitting thread ── dispatch ──▶ Handle.give ─── pipe ──▶ worker (loop.py)
-                                          ▲                       │
-    collector thread ── flush ────────────┘                       │
+    submitting thread ── dispatch ─▶ _give ─▶ Handle.give ─── pipe ──▶ worker (loop.py)
+                                                  ▲                       │
+    collector thread ── Workers.flush ────────────┘                       │
           │  ◀── replies (pipe; page, if the worker is quiet or dead) ─── deaths (sentinel)
-          └──▶ host.replied, host.lost, host.returned, host.room
+          └─▶ _take_frames, _bury ──▶ host.replied, host.lost; _announce_room ──▶ host.room ──▶ dispatch
     caller who waits ◀── attend.py: the answer to a short call, straight from the pipe
 
-No queue and no lock is shared between workers, so a dead one harms nobody. Who submits writes straight to a worker
-with room, and never waits; one thread collects what comes back, but for the short answers that callers take themselves.
+A worker is a raw `multiprocessing.Process` with a duplex pipe and a page of memory. No queue and no lock is shared
+between workers, so a dead one harms nobody. Who submits writes straight to a worker with room, and never waits; one
+thread collects what comes back, but for the short answers that callers take themselves.
+
+Beside this way: workers.py starts workers, has their pipes watched and ends them; relief.py takes back from them what
+they have not begun.
 """
 
 from __future__ import annotations
@@ -22,20 +26,20 @@ from threading import get_ident
 from time import monotonic
 
 from parapluie import worker
-from parapluie.backend import Backend, Begun, Buffers, Call, Host, Loss, Stop
+from parapluie.backend import Backend, Begun, Buffers, Call, Host, Stop
 from parapluie.backends.process.attend import SHORT_SECONDS, Attendance
-from parapluie.backends.process.handle import Handle
 from parapluie.backends.process.ports import READ, WRITE, Waiter
+from parapluie.backends.process.relief import Relief
 from parapluie.backends.process.shared import shared_file
 from parapluie.backends.process.wire import FREED, PART, READY, REFUSES, REPLY, read_freed, read_reply, split_frames
+from parapluie.backends.process.workers import Workers
 from parapluie.evidence import OomKills, early_end, evidence_of
-from parapluie.memory import MemoryWatch
-from parapluie.starting import start_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from parapluie.backends.process.handle import Handle
     from parapluie.backends.process.shared import SharedFile
     from parapluie.backends.process.store import CallStore
 
@@ -44,10 +48,6 @@ _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one ca
 _MOST_AHEAD = 512
 _LONG_SECONDS = 0.01  # unless calls take so long that the time between two of them does not matter,
 _LONG_CHUNK_SECONDS = 0.05  # longer for chunks, which are so long because that time matters to their items
-_IDLE_SECONDS = 0.1  # a worker that begins nothing for so long is relieved by one that is idle
-_LOOK_SECONDS = 0.02  # for which a quiet worker's lock is waited for
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # between two looks at a worker that was stopped where it holds its lock
-_START_AGAIN_SECONDS = 0.1
 
 
 class ProcessBackend(Backend):
@@ -57,34 +57,39 @@ class ProcessBackend(Backend):
         self._host = host
         # Re-entrant, since a finalizer or signal handler may come back here in the thread that holds it.
         self._lock = threading.RLock()
-        self._handles: dict[int, Handle] = {}  # guarded by _lock, as all below
-        self._numbers = 0
-        self._seconds = 1.0  # measured, of one call; long at first, so that nothing is given ahead unknown
+        # Guarded by _lock, as all below: measured, of one call; long at first, so that nothing is given ahead unknown.
+        self._seconds = 1.0
         self._long = _LONG_SECONDS  # for calls like those that were given last
-        self._telling: list[int] = []  # calls whose answer the host is just being told
-        self._returning: dict[int, Call] = {}  # taken back, and the host not told yet
-        self._cut: dict[int, int] = {}  # calls that end before an item, and the host not told yet
         self._refused = False  # the host offered more than was taken, and waits for `room`
         self._stopping = False
-        self._to_flush: set[Handle] = set()
-        self._to_watch: set[Handle] = set()
-        self._empty = threading.Event()  # set when no worker is left
-        self._empty.set()
-        self._start_again = 0.0  # when to try again after a start failed; 0: not
-        self._start_error: Exception | None = None
         self._oom_kills = OomKills()
-        self._watched: dict[int, Handle] = {}  # by the descriptors of its wire and of its sentinel
         self._awake = False  # the collector has something to see to beside what is readable
         self._ended = False
         with ExitStack() as undo:
-            self._memory = MemoryWatch(self._note_memory)
-            undo.callback(self._memory.stop)
             self._poller = Waiter()  # changed under _lock, waited for by the collector
             undo.callback(self._poller.close)
             self._wake = self._poller.wake
             self._call_file: SharedFile | None = shared_file()
             self._store: CallStore | None = None
-            self._attendance = Attendance(self._lock, host, watch=self._watch, answered=self._attended, wake=self._wake)
+            self._workers = workers = Workers(self._lock, host, self._poller)
+            undo.callback(workers.memory.stop)
+            self._relief = relief = Relief(
+                self._lock,
+                host,
+                workers,
+                take_page=self._take_page,
+                seconds=lambda: self._seconds,
+                surprised=self._surprised,
+                want_room=self._want_room,
+                wake=self._wake,
+            )
+            # Theirs; each call or reply passes here, so they are to be found in one step.
+            self._handles, self._holder, self._memory = workers.handles, workers.holder, workers.memory
+            self._watched, self._to_flush = workers.watched, workers.to_flush
+            self._telling, self._tell_cut = relief.telling, relief.tell_cut
+            self._attendance = Attendance(
+                self._lock, host, watch=workers.watch, answered=self._attended, wake=self._wake
+            )
             self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
             self._collector.start()
             undo.pop_all()
@@ -136,7 +141,7 @@ class ProcessBackend(Backend):
                 self._wake()
         limit = self._host.max_tasks_per_child
         if limit is not None and handle.given >= limit and not handle.told:
-            self._tell(handle)
+            self._workers.tell(handle)
 
     def _choose(self, waiting: int) -> tuple[Handle | None, int]:
         """Choose the worker with the least to do, and how many of the waiting calls it gets.
@@ -145,8 +150,8 @@ class ProcessBackend(Backend):
         on top: they wait for its next reply and then go together, which costs all of them less.
         """
         best, least, active = self._least_busy()
-        if least and active < self._host.max_workers and not self._start_again:
-            started = self._start_worker()
+        if least and active < self._host.max_workers:
+            started = self._workers.start(self._call_file)
             if started is not None:
                 best, least = started, 0
         if best is None:
@@ -181,78 +186,10 @@ class ProcessBackend(Backend):
         seconds = self._seconds
         return 1 if seconds > self._long else 1 + max(1, min(_MOST_AHEAD - 1, int(_AHEAD_SECONDS / seconds)))
 
-    def _start_worker(self) -> Handle | None:
-        host = self._host
-        self._numbers += 1
-        others = list(self._handles.values())
-        try:
-            with start_lock():
-                handle = Handle(self._numbers, host.context, host.bootstrap, self._poller, self._call_file, others)
-        except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
-            self._start_again = monotonic() + _START_AGAIN_SECONDS
-            # The collector tells: it holds no lock when it does. The traceback would keep the page and its semaphore.
-            self._start_error = error.with_traceback(None)
-            self._wake()
-            return None
-        self._handles[handle.number] = handle
-        self._empty.clear()
-        self._to_watch.add(handle)
-        self._wake()
-        return handle
-
-    # ---- taking back ------------------------------------------------------------------------------------------
+    # ---- for who waits, or cancels ----------------------------------------------------------------------------
 
     def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
-        with self._lock:
-            if call_id in self._telling:
-                return False
-            handle = self._holder(call_id)
-            if handle is None:
-                self._returning.pop(call_id, None)
-                return True
-            if running and handle.kill_at(call_id, item, "killed on purpose"):
-                return True
-            taken = self._take_back(handle)
-            withdrawn = self._returning.pop(call_id, None) is not None
-            if not withdrawn and not running:
-                self._cut_short(handle, call_id)
-        self._return(taken)  # also if that one has begun: what was taken back with it is not the worker's any more
-        return withdrawn
-
-    def _holder(self, call_id: int) -> Handle | None:
-        """Return the worker that was given a call. Any thread."""
-        for handle in list(self._handles.values()):
-            if call_id in handle.calls:
-                return handle
-        return None
-
-    def _take_back(self, handle: Handle) -> list[Call]:
-        taken = handle.take_back()
-        self._returning.update(taken)
-        return list(taken.values())
-
-    def _return(self, calls: list[Call]) -> None:
-        """Give calls that have not begun back to the host, the last first, so that they keep their order."""
-        for call in reversed(calls):
-            if self._returning.pop(call.id, None) is not None:  # else it was revoked meanwhile
-                self._host.lost(call.id, Loss(began=False, why="taken back"))
-        if calls:
-            self._refused = True  # they wait for room now
-            self._wake()
-
-    def _cut_short(self, handle: Handle, call_id: int | None = None) -> bool:
-        """Take back what has not begun of the chunk that a worker runs; the collector tells the host."""
-        cut = handle.cut(call_id)
-        if cut is None:
-            return False
-        self._cut[cut[0]] = cut[1]
-        self._wake()
-        return True
-
-    def _tell_cut(self) -> None:
-        """Tell the host what was taken back of begun chunks. The collector's, so that it is before their last reply."""
-        while self._cut:
-            self._host.returned(*self._cut.popitem())
+        return self._relief.revoke(call_id, running=running, item=item)
 
     def begun(self, call_id: int) -> Begun | None:
         handle = self._holder(call_id)
@@ -273,6 +210,15 @@ class ProcessBackend(Backend):
         self._learn(seconds)
         if self._refused:
             self._wake()  # to announce room
+
+    def _want_room(self) -> None:
+        """Have the collector announce room: calls that were taken back wait for it."""
+        self._refused = True
+        self._wake()
+
+    def _surprised(self) -> None:
+        """Note that a call takes long, where it was not expected: nobody is given much ahead now."""
+        self._seconds = max(self._seconds, _AHEAD_SECONDS)
 
     # ---- collecting -------------------------------------------------------------------------------------------
 
@@ -297,9 +243,9 @@ class ProcessBackend(Backend):
                 dead.append(handle)
             else:
                 if events & WRITE:
-                    self._flush(handle)
+                    self._workers.flush(handle)
                 if events & READ and self._receive(handle):
-                    self._hang_up(handle)
+                    self._workers.hang_up(handle)
         for handle in dead:
             self._bury(handle)
         if self._awake:
@@ -310,7 +256,7 @@ class ProcessBackend(Backend):
 
     def _timeout(self) -> float | None:
         """Return for how long nothing has to be looked at; None if only an event can change that."""
-        due = min(self._start_again or inf, self._attendance.next_look)
+        due = min(self._workers.start_again, self._attendance.next_look)
         for handle in list(self._handles.values()):
             if handle.behind:
                 due = min(due, handle.heard + handle.patience)
@@ -361,13 +307,13 @@ class ProcessBackend(Backend):
                 else:
                     self._take_news(handle, kind, body)
             if answers:
-                self._telling = [number for number, _, _ in answers]
+                self._telling[:] = [number for number, _, _ in answers]
                 handle.answered(monotonic())
         self._tell_cut()
         for call_id, replies, buffers in answers:
             read = buffers and handle.read_buffers(buffers)
             self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), read)
-        self._telling = []
+        self._telling.clear()
         if any(buffers for _, _, buffers in answers):
             with self._lock:
                 handle.buffers_read()
@@ -394,115 +340,41 @@ class ProcessBackend(Backend):
         self._receive(handle)
         self._take_page(handle, handle.sealed_replies())
         with self._lock:
-            self._handles.pop(handle.number, None)
-            self._to_flush.discard(handle)
-            self._to_watch.discard(handle)
+            self._workers.forget(handle)
             found = evidence_of(handle.process.exitcode, handle.dump, self._oom_kills, ours=bool(handle.killed))
             losses = handle.losses(found)
-            self._telling = [call.id for call, loss in losses if loss.began]
-            self._returning.update((call.id, call) for call, loss in losses if not loss.began)
+            self._relief.dead(losses)
             self._refused = True  # whoever waits for room may now have some
             early, why = not handle.ready and not self._stopping, handle.killed
             exit_code = handle.process.exitcode
-            self._unwatch(handle)
             handle.close()
         if early:
             self._host.start_failed(why or early_end("a worker", exit_code, found))
-        self._tell_cut()
-        for call, loss in losses:
-            if loss.began or self._returning.pop(call.id, None) is not None:
-                self._host.lost(call.id, loss)
-        self._telling = []
+        self._relief.tell_losses(losses)
         if not self._handles:
-            self._empty.set()
+            self._workers.none_left.set()
 
     def _keep_house(self) -> None:
         """Do what is due: watch new workers, finish writes, end slow starts, look after quiet workers."""
         now = monotonic()
         self._attendance.look(now)
         with self._lock:
-            for handle in self._to_watch:
-                handle.watched = True
-                for fd in (handle.wire.fd, handle.sentinel):
-                    self._watched[fd] = handle
-                    self._poller.watch(fd, READ)
-            self._to_watch.clear()
-            for handle in list(self._to_flush):
-                self._flush(handle)
-            if self._start_again and self._start_again <= now:
-                self._start_again = 0.0
+            self._workers.watch_new()
+            self._workers.flush_all()
+            if self._workers.try_again(now):
                 self._refused = True
-            error, self._start_error = self._start_error, None
+            error = self._workers.take_start_error()
             handles = list(self._handles.values())
         self._tell_cut()
-        if error is not None and not any(handle.ready for handle in handles):  # else the others go on, and it passes
-            self._host.start_failed(f"a process could not be started: {type(error).__name__}: {error}", error)
+        if error is not None:
+            self._workers.tell_start_error(error)
         for handle in handles:
             if not handle.ready and not handle.killed:
-                self._end_slow_start(handle, now)
+                self._workers.end_slow_start(handle, now)
             if handle.behind and now - handle.heard >= handle.patience:
-                self._look_after(handle, now)
+                self._relief.look_after(handle, now)
             if handle.wire.torn and not handle.told:
-                self._retire_torn(handle)
-
-    def _end_slow_start(self, handle: Handle, now: float) -> None:
-        if now >= handle.started + self._host.start_timeout:
-            handle.killed = f"a worker was not ready after start_timeout={self._host.start_timeout:g} seconds"
-            handle.process.kill()
-
-    def _look_after(self, handle: Handle, now: float) -> None:
-        """Read a quiet worker's sealed replies, and take back what is held up behind what it runs."""
-        if handle.ready:
-            replies = handle.sealed_replies(_LOOK_SECONDS)
-            if replies is None:  # stopped just where it holds its lock: to ask takes time that others need
-                handle.pause = min(2 * handle.pause or _FIRST_PAUSE, _LONGEST_PAUSE)
-                handle.heard = now + handle.pause
-                return
-            handle.pause = 0.0
-            self._take_page(handle, replies)
-        with self._lock:
-            handle.heard = now
-            handle.behind = not handle.ready or handle.has_more()
-            held_up = handle.behind and self._holds_up(handle, now)
-            taken = self._take_back(handle) if held_up else []
-            cut = held_up and self._cut_short(handle)
-            if taken or cut:
-                handle.stuck = True
-                self._seconds = max(self._seconds, _AHEAD_SECONDS)  # a surprise: nobody is given much ahead now
-            if taken or cut or (held_up and handle.ready and len(handle.calls) == 1):  # else there is nothing to take
-                handle.behind = False
-        if held_up and handle.ready:  # it may have sealed more before it was asked, and from now on nobody looks
-            self._take_page(handle, handle.sealed_replies(_LOOK_SECONDS))
-        self._tell_cut()
-        self._return(taken)
-
-    def _holds_up(self, handle: Handle, now: float) -> bool:
-        """Say whether what a quiet worker has not begun had better run elsewhere.
-
-        That is where others have nothing to do, and else when the call, or the item of a chunk, takes longer than calls
-        did so far. One that has begun nothing of what it was given is starting, reading, or was not let run: it is only
-        relieved by another one that is ready, and never in the middle of a message, which would have to be written once
-        more.
-        """
-        idle, active = False, 0
-        for other in self._handles.values():
-            idle = idle or (other.ready and not other.calls and not other.retiring)
-            active += other.active
-        seconds = handle.busy_for(now)
-        if seconds is not None:
-            return idle or active < self._host.max_workers or seconds > 2 * self._seconds
-        patience = _IDLE_SECONDS if handle.ready else 0.0
-        return idle and not handle.wire.unsent and now - handle.last_given > patience
-
-    def _retire_torn(self, handle: Handle) -> None:
-        """End a worker whose stream is broken off in the middle of a frame: it must not read any further."""
-        with self._lock:
-            taken = self._take_back(handle)
-            if not handle.calls:
-                handle.told = True
-                handle.killed = "its stream was interrupted"
-                handle.process.kill()
-        self._return(taken)
+                self._relief.end_torn(handle)
 
     def _announce_room(self) -> None:
         with self._lock:
@@ -517,81 +389,15 @@ class ProcessBackend(Backend):
             self._refused = False
         self._host.room(room)
 
-    def _note_memory(self) -> bool:
-        """Look at the memory of workers that run something; False if none does. Runs in the watch's thread."""
-        with self._lock:
-            busy = [handle for handle in self._handles.values() if handle.calls]
-            self._memory.dozing = not busy
-        for handle in busy:
-            handle.note_memory()
-        return bool(busy)
-
-    def _flush(self, handle: Handle) -> None:
-        """Go on with a write that was cut short, now and whenever the pipe takes more."""
-        with self._lock:
-            done = handle.wire.flush()
-            self._to_flush.discard(handle)
-            if handle.watched:
-                self._watch(handle)
-            elif not done:
-                self._to_flush.add(handle)
-
-    def _watch(self, handle: Handle) -> None:
-        """Watch a worker's pipe for what there is to do; but for its end, nothing where a caller attends."""
-        if handle.watched:
-            reads = READ if handle.attendant is None else 0
-            self._poller.watch(handle.wire.fd, reads | WRITE if handle.wire.unsent else reads)
-
-    def _hang_up(self, handle: Handle) -> None:
-        """Read no more from a worker that has closed its end; its sentinel says the rest."""
-        with self._lock:
-            handle.retiring = True
-            handle.watched = False
-            self._poller.forget(handle.wire.fd)
-
-    def _unwatch(self, handle: Handle) -> None:
-        handle.watched = False
-        for fd in (handle.wire.fd, handle.sentinel):
-            if self._watched.pop(fd, None) is not None:
-                self._poller.forget(fd)
-
     # ---- the end ----------------------------------------------------------------------------------------------
-
-    def _tell(self, handle: Handle) -> None:
-        if not handle.send_sentinel():
-            self._to_flush.add(handle)
-            self._wake()
 
     def stop(self, stop: Stop) -> None:
         with self._lock:
             self._stopping = True
-            for handle in self._handles.values():
-                if not handle.told:
-                    self._tell(handle)
+            self._workers.tell_all()
         self._wake()
-        if not stop.kill and not self._empty.wait(stop.grace):
-            self._force("terminate", "terminated", stop.grace)
-            self._empty.wait(stop.grace)
-        while not self._empty.is_set():
-            self._force("kill", "killed", stop.grace)
-            if not self._collector.is_alive():  # it failed, and the executor is broken: nobody else would
-                for handle in list(self._handles.values()):
-                    self._bury(handle)
-            self._empty.wait(1.0)
+        self._workers.end(stop, self._collector, self._bury)
         self._end_collector()
-
-    def _force(self, method: str, done: str, grace: float) -> None:
-        with self._lock:
-            handles = list(self._handles.values())
-            for handle in handles:
-                handle.killed = handle.killed or f"{done} at shutdown"
-                getattr(handle.process, method)()
-        if handles:
-            pids = ", ".join(str(handle.pid) for handle in handles)
-            when = f"did not stop within {grace:g} seconds" if grace else "was told not to wait"
-            _log.warning(
-                "parapluie: backend %r %s: workers still running (pids %s); %s", self._host.backend, when, pids, done
-            )
 
     def _end_collector(self) -> None:
         with self._lock:
