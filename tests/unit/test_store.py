@@ -202,6 +202,18 @@ def test_what_a_worker_has_put_survives_it(run):
     assert ReplyReader(replies).read([(0, 2)]) == [b"44"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="each piece is a mapping there")
+@pytest.mark.parametrize("has_preadv", [True, False])
+def test_what_is_not_there_is_no_endless_wait(monkeypatch, has_preadv):
+    if not has_preadv:
+        monkeypatch.delattr(os, "preadv", raising=False)
+    file = shared_file()
+    file.write(PAGE, memoryview(b"abc" * 1000))
+    assert file.read(PAGE, 3000) == b"abc" * 1000
+    with pytest.raises(EOFError, match="there are only 2990"):
+        file.read(PAGE + 10, 3000)
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors cannot be counted")  # noqa: PTH112
 def test_file_goes_with_the_last_who_holds_it():
     gc.collect()

@@ -154,7 +154,10 @@ class _PosixFile:
         with memoryview(data) as view:
             done = 0
             while done < size:  # a system reads two gigabytes at a time, at most
-                done += os.preadv(self._fd, [view[done:]], offset + done)
+                count = _read_into(self._fd, view[done:], offset + done)
+                if not count:
+                    raise EOFError(f"{size} bytes were to be read from shared memory, and there are only {done}")
+                done += count
         return data
 
     def map(self, offset: int, size: int) -> mmap.mmap:
@@ -167,6 +170,14 @@ class _PosixFile:
 
     def drop(self, offset: int) -> None:
         """Note that what begins there is not needed any more."""
+
+
+def _read_into(fd: int, view: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [view], offset)
+    data = os.pread(fd, len(view), offset)  # an old macOS
+    view[: len(data)] = data
+    return len(data)
 
 
 def _arrived_posix_file(sent: Any) -> _PosixFile:
