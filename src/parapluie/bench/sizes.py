@@ -31,6 +31,7 @@ class Sizes(NamedTuple):
     array_bytes: int = 1_000_000
     large_array_bytes: int = 64_000_000
     array_repeats: int = 20
+    large_array_repeats: int = 8
     lazy_chunk_heavy: int = 100  # items of 1 KB in a chunk, for those that do not size chunks themselves
     lazy_chunk: int = 1_000  # the same for trivial items
 
@@ -54,6 +55,7 @@ QUICK = Sizes(
     long_map_items=50_000,
     large_array_bytes=4_000_000,
     array_repeats=3,
+    large_array_repeats=2,
 )
 
 TIME_LIMIT = 120.0  # for one measurement, its start and end included

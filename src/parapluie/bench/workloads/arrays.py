@@ -18,15 +18,15 @@ _MB = 1_000_000
 
 def small(stage: Stage) -> dict[str, float | None]:
     """Send and fetch arrays of a few pages' size."""
-    return _both_ways(stage, stage.sizes.array_bytes)
+    return _both_ways(stage, stage.sizes.array_bytes, stage.sizes.array_repeats)
 
 
 def large(stage: Stage) -> dict[str, float | None]:
     """Send and fetch arrays that no cache holds."""
-    return _both_ways(stage, stage.sizes.large_array_bytes)
+    return _both_ways(stage, stage.sizes.large_array_bytes, stage.sizes.large_array_repeats)
 
 
-def _both_ways(stage: Stage, size: int) -> dict[str, float | None]:
+def _both_ways(stage: Stage, size: int, repeats: int) -> dict[str, float | None]:
     import numpy as np
 
     call, count = stage.adapter.call, size // 8
@@ -39,12 +39,12 @@ def _both_ways(stage: Stage, size: int) -> dict[str, float | None]:
         return tasks.touch(call(tasks.ones, count))
 
     expected = float(array[:: tasks.PAGE].sum())
-    return {way: size / _MB / _median(step, expected, stage) for way, step in (("sent", send), ("fetched", fetch))}
+    return {way: size / _MB / _median(step, expected, repeats) for way, step in (("sent", send), ("fetched", fetch))}
 
 
-def _median(step: Callable[[], Any], expected: float, stage: Stage) -> float:
+def _median(step: Callable[[], Any], expected: float, repeats: int) -> float:
     took = []
-    for _ in range(1 + stage.sizes.array_repeats):
+    for _ in range(1 + repeats):
         began = time.perf_counter()
         found = step()
         took.append(time.perf_counter() - began)
