@@ -78,8 +78,8 @@ _SKEW = (
     Figure("map_held", "held, map", "tasks", LOWER, MAP),
 )
 _ARRAYS = (
-    Figure("sent", "to a worker", "MB/s", HIGHER, CALL, ratio=True),
-    Figure("fetched", "back", "MB/s", HIGHER, CALL, ratio=True),
+    Figure("sent", "to a worker", "MB/s", HIGHER, MAP, ratio=True),
+    Figure("fetched", "back", "MB/s", HIGHER, MAP, ratio=True),
 )
 _STARTUP = (
     Figure("first", "first result", "ms", LOWER, CALL, ratio=True, digits=1),
