@@ -5,6 +5,7 @@ Imports the standard library only.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import signal
@@ -126,3 +127,11 @@ def kill(pid):
     """Kill a process, and return when it has ended."""
     end(pid)
     assert await_end(pid), f"process {pid} does not end"
+
+
+def run(method, function, *args):
+    """Run a function in a process, by a start method of multiprocessing; return the exit code."""
+    process = multiprocessing.get_context(method).Process(target=function, args=args)
+    process.start()
+    process.join(SECONDS)
+    return process.exitcode

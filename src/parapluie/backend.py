@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     Protocol = object  # importing typing takes two milliseconds
 
-Buffers = Sequence["Any"]  # what pickle protocol 5 keeps out of band: bytearrays, or what an engine keeps them as
+Buffers = Sequence["Any"]  # what pickle protocol 5 keeps out of band: bytes, or what an engine keeps them as
 
 
 class CallOptions(NamedTuple):
@@ -51,7 +51,7 @@ class Call(NamedTuple):
         id: grows from call to call within the executor; never used again, not by a retry either.
         payload: bytes for `parapluie.worker.run`; None where the workers share our memory.
         buffers: the payload's out-of-band buffers, in order: what the backend's `keep_buffers` has made. They stay as
-            they are for as long as the call may be repeated: a worker gets copies, which its task may write to.
+            they are, since the call may be repeated; `run` makes the copies that a task may write to.
         local: set where payload is None: runs the call in the thread that calls it and answers it; never raises.
         items: 1, or the length of a chunk of `map`.
         select: which items to run, as ranges into the chunk; None for all of them.
@@ -236,7 +236,7 @@ class Backend(ABC):
 
         An engine that shares memory with its workers makes the copy there; then it returns whatever it knows them by.
         """
-        return tuple(map(bytearray, buffers))
+        return tuple(map(bytes, buffers))
 
     @abstractmethod
     def dispatch(self, calls: Sequence[Call], /) -> int:

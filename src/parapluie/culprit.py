@@ -227,10 +227,11 @@ def _judge(sink: _Sink, *, by_value: bool) -> tuple[Callable[[], Any], Any]:
 
     def make() -> Any:
         # Buffers are kept out of band, where nothing is copied.
-        return Judge(sink, buffer_callback=_ignore) if by_value else Judge(sink, 5, buffer_callback=_ignore)
+        return Judge(sink, buffer_callback=_refuse_gaps) if by_value else Judge(sink, 5, buffer_callback=_refuse_gaps)
 
     return make, base.dispatch_table if by_value else copyreg.dispatch_table
 
 
-def _ignore(buffer: pickle.PickleBuffer) -> None:
-    buffer.raw()  # raises as it does when a task is submitted
+def _refuse_gaps(buffer: pickle.PickleBuffer) -> None:
+    """Keep a buffer out of band, and raise what submitting it raises if it has gaps."""
+    buffer.raw()

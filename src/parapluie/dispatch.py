@@ -113,6 +113,14 @@ class Dispatcher:
                 self.refuse()
         self.pump()
 
+    def keep(self, buffers: Sequence[pickle.PickleBuffer]) -> Buffers:
+        """Copy the large buffers of work that is to be submitted.
+
+        Raises:
+            BufferError: if there are gaps in one.
+        """
+        return self.engine.keep_buffers([buffer.raw() for buffer in buffers]) if buffers else ()
+
     def adopt(self, work: Work) -> None:
         """Take on work that continues other work; `again` then dispatches it."""
         self._open[work.id] = work

@@ -162,7 +162,7 @@ class Executor(concurrent.futures.Executor):
             try:
                 task.payload = self._dumps((fn, args, kwargs), buffers.append)
                 if buffers:
-                    task.buffers = dispatcher.engine.keep_buffers([buffer.raw() for buffer in buffers])
+                    task.buffers = dispatcher.keep(buffers)
             except Exception as error:  # noqa: BLE001 - a __reduce__ may raise anything
                 return self._unsendable(task, (fn, args, kwargs), error)
         future: Future[T] = task.future

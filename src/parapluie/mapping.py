@@ -123,14 +123,11 @@ class MapRun:
         self._feeding = threading.Lock()  # one reader of the input at a time; never waited for
         dispatcher.maps[id(self)] = self
 
-    def _keep(self, buffers: Sequence[pickle.PickleBuffer]) -> Buffers:
-        return self.dispatcher.engine.keep_buffers([buffer.raw() for buffer in buffers]) if buffers else ()
-
     def _dump_function(self) -> None:
         buffers: list[pickle.PickleBuffer] = []
         try:
             self._function_pickle = self._dumps(self.function, buffers.append)
-            self._function_buffers = self._keep(buffers)
+            self._function_buffers = self.dispatcher.keep(buffers)
         except Exception as error:  # noqa: BLE001 - whatever pickling raised is what each item ends with
             self._function_failure = self._explain(self.function, error, self.name)
 
@@ -213,7 +210,7 @@ class MapRun:
             buffers: list[pickle.PickleBuffer] = []
             try:
                 data = self._dumps(row, buffers.append)
-                kept += self._keep(buffers)
+                kept += self.dispatcher.keep(buffers)
                 chunk.size += sum(memoryview(buffer).nbytes for buffer in buffers)
             except Exception as error:  # noqa: BLE001 - it is this item's failure, and no other's
                 failures[item] = self._explain(row, error, chunk.item_id(item))

@@ -1,6 +1,7 @@
-"""Every private thing of the standard library that backends and shared state touch, but for what `ports.py` chooses.
+"""Every private thing of the standard library that backends and shared state touch.
 
-Each has a test in `tests/unit/test_stdlib_private.py` that fails when a new Python changes it.
+Not that of the process engine's pipes and memory, which is in its own `windows.py` and `shared.py`. Each has a test in
+`tests/unit/test_stdlib_private.py` that fails when a new Python changes it.
 """
 
 from __future__ import annotations

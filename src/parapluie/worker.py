@@ -120,8 +120,7 @@ def run(
     """Run a call and return its reply: bytes, and the buffers that the bytes refer to.
 
     Args:
-        payload: `Call.payload`; buffers: copies of `Call.buffers`, since a task may write to what it is given;
-            select: `Call.select`.
+        payload: `Call.payload`; buffers: `Call.buffers`, which are copied; select: `Call.select`.
         bootstrap: `Host.bootstrap`, where the backend did not hand it to `prepare`; it is run once per process.
 
     Raises nothing but what kills the process: whatever happens is in the reply.
@@ -138,7 +137,7 @@ def run(
     if failure is not None:
         refuse(failure, emit)
     else:
-        execute(payload, buffers, select, emit)
+        execute(payload, list(map(bytearray, buffers)), select, emit)  # a task may write to what it is given
     return b"".join((REPLY.pack(getpid(), began, len(segments)), *segments)), tuple(kept)
 
 

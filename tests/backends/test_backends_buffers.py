@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import backend_tasks as tasks
 import pytest
 from backend_tasks import SECONDS
 
+from parapluie import Executor
+from parapluie.backend import FutureBackend
 from parapluie.worker import LARGE
 
-requires, lacks = pytest.mark.requires, pytest.mark.lacks
+requires = pytest.mark.requires
 both_ways = pytest.mark.parametrize("size", [10, 3 * LARGE], ids=["in band", "out of band"])
 
 
@@ -94,3 +97,27 @@ def test_what_a_task_keeps_stays_as_it_was(make_executor):
     for letter in letters:
         executor.submit(tasks.keep, tasks.Block(bytearray(letter.encode() * LARGE))).result(SECONDS)
     assert executor.submit(tasks.kept_letters).result(SECONDS) == letters
+
+
+class InThreads(FutureBackend):
+    """An engine of a third party: its workers are threads, and it does not say so."""
+
+    def start(self, host):
+        super().start(host)
+        self._engine = ThreadPoolExecutor(host.max_workers)
+
+    def submit(self, function, /, *args):
+        return self._engine.submit(function, *args)
+
+    def stop(self, _stop):
+        self._engine.shutdown()
+
+
+@both_ways
+def test_attempt_in_a_thread_gets_what_was_submitted(at_once, notes, size):
+    """Nothing is pickled on the way to such a worker, so it is `run` that makes the copy."""
+    with Executor(InThreads(), 1, retry=at_once(3)) as executor:
+        block = tasks.Block(bytearray(b"a" * size))
+        result = executor.submit(tasks.write_and_succeed_at, notes.path, 3, block).result(SECONDS)
+    assert result.same_as(b"!" + b"a" * (size - 1)) and notes.size() == 3
+    assert block.same_as(b"a" * size)

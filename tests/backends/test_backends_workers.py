@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import re
-import sys
-import threading
-import types
 from collections import Counter
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 
 import backend_tasks as tasks
+import half_import
 import pytest
 from backend_tasks import SECONDS
+from half_import import half_imported
 
 from parapluie import CapabilityError, Executor, RemoteTraceback, TaskPicklingError, WorkerInitError
 
@@ -238,25 +236,5 @@ def test_executor_says_what_it_is(make_executor, backend):
 @pytest.mark.parametrize("name", ["process", "manager", "pool", "futures"])
 def test_worker_that_is_forked_in_the_middle_of_an_import_imports_the_same(name, tmp_path, monkeypatch):
     """The lock of the importing thread is in the worker too, and nobody there lets go of it."""
-    began, go, here = threading.Event(), threading.Event(), os.getpid()
-
-    def wait():
-        if os.getpid() == here:
-            began.set()
-            assert go.wait(SECONDS)
-
-    (tmp_path / "half_imported.py").write_text("from import_gate import wait\nwait()\nVALUE = 7\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    gate = types.ModuleType("import_gate")
-    gate.wait = wait
-    monkeypatch.setitem(sys.modules, "import_gate", gate)
-    thread = threading.Thread(target=importlib.import_module, args=["half_imported"])
-    with Executor(name, 1, start_method="fork") as executor:
-        thread.start()
-        try:
-            assert began.wait(SECONDS)
-            assert executor.submit(tasks.import_value, "half_imported").result(SECONDS) == 7
-        finally:
-            go.set()
-            thread.join(SECONDS)
-            sys.modules.pop("half_imported", None)
+    with Executor(name, 1, start_method="fork") as executor, half_imported(tmp_path, monkeypatch):
+        assert executor.submit(tasks.import_value, half_import.NAME).result(SECONDS) == 7

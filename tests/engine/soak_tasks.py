@@ -22,9 +22,9 @@ SECONDS = 40.0  # for every wait
 RECORD = struct.Struct("<QQ")  # number of the task, process id; 16 bytes never cross a page, so they are written whole
 
 KINDS = 16
-PLAIN, SLEEP, BUSY, LARGE, FAIL, LOCK, BOMB, UNREADABLE, CRASH, HANG, CRASH_ONCE, FAIL_ONCE, HANG_ONCE, BUFFER = range(
-    14
-)
+(
+    PLAIN, SLEEP, BUSY, LARGE, FAIL, LOCK, BOMB, UNREADABLE, CRASH, HANG, CRASH_ONCE, FAIL_ONCE, HANG_ONCE, BUFFER,
+) = range(14)  # fmt: skip
 NAMES = [
     "plain", "sleep", "busy", "large", "fail", "lock", "bomb", "unreadable", "crash", "hang", "crash once", "fail once",
     "hang once", "buffer",

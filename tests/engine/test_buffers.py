@@ -79,12 +79,10 @@ def test_what_a_task_keeps_is_free_when_its_worker_has_died(faults, row, held):
     executor = faults.make(row, 1)
     size = 4 * MB
     for seed in range(10):
-        assert executor.submit(tasks.keep_block, block(seed, size)).result(SECONDS) == zlib.crc32(
-            tasks.large(seed, size)
-        )
+        checksum = executor.submit(tasks.keep_block, block(seed, size)).result(SECONDS)
+        assert checksum == zlib.crc32(tasks.large(seed, size))
         future = executor.submit(tasks.keep_block, block(seed, size), die=True)
         assert isinstance(future.exception(SECONDS), WorkerLostError)
-        del future
     assert held() <= 4 * size
 
 

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import sys
 import time
+from functools import partial
 
+import processes
 import pytest
 
 from parapluie.backends.process.shared import SharedBytes, SharedLock
@@ -44,15 +46,7 @@ def lock(method):
 
 @pytest.fixture
 def run(method):
-    context = multiprocessing.get_context(method)
-
-    def run(function, *args):
-        process = context.Process(target=function, args=args)
-        process.start()
-        process.join(SECONDS)
-        return process.exitcode
-
-    return run
+    return partial(processes.run, method)
 
 
 def descriptors():

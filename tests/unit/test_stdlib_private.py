@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import types
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import _process_worker
 from inspect import signature
@@ -16,7 +15,9 @@ from multiprocessing import pool as pools
 from multiprocessing.managers import SyncManager
 from multiprocessing.pool import Pool
 
+import half_import
 import pytest
+from half_import import half_imported
 
 from parapluie import stdlib_private
 from parapluie.cell_process import OneWorkerContext, Vacancy
@@ -120,29 +121,10 @@ def test_manager_has_a_process_and_a_folder_made_here():
 
 def test_imports_of_other_threads_are_forgotten(tmp_path, monkeypatch):
     """As in a forked child, where those threads are not."""
-    began, go = threading.Event(), threading.Event()
-
-    def wait():
-        began.set()
-        assert go.wait(SECONDS)
-
-    (tmp_path / "half_imported.py").write_text("from import_gate import wait\nwait()\nVALUE = 7\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    gate = types.ModuleType("import_gate")
-    gate.wait = wait
-    monkeypatch.setitem(sys.modules, "import_gate", gate)
-    thread = threading.Thread(target=importlib.import_module, args=["half_imported"])
-    thread.start()
-    try:
-        assert began.wait(SECONDS) and "half_imported" in sys.modules
-        gate.wait = lambda: None
+    with half_imported(tmp_path, monkeypatch):
         stdlib_private.forget_unfinished_imports()
-        assert "half_imported" not in sys.modules
-        assert importlib.import_module("half_imported").VALUE == 7
-    finally:
-        go.set()
-        thread.join(SECONDS)
-        sys.modules.pop("half_imported", None)
+        assert half_import.NAME not in sys.modules
+        assert importlib.import_module(half_import.NAME).VALUE == 7
 
 
 def test_the_end_of_the_interpreter_is_known_before_executors_close():

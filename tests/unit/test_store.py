@@ -9,7 +9,9 @@ import signal
 import sys
 import threading
 from bisect import bisect
+from functools import partial
 
+import processes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,15 +153,7 @@ def test_signal_handler_keeps_in_the_midst_of_it(store):
 
 @pytest.fixture(params=multiprocessing.get_all_start_methods())
 def run(request):
-    context = multiprocessing.get_context(request.param)
-
-    def run(function, *args):
-        process = context.Process(target=function, args=args)
-        process.start()
-        process.join(SECONDS)
-        return process.exitcode
-
-    return run
+    return partial(processes.run, request.param)
 
 
 def change(calls, ref):

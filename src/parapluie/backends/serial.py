@@ -50,8 +50,7 @@ class SerialBackend(Backend):
                 call.local()
             else:
                 assert call.payload is not None
-                buffers = tuple(map(bytearray, call.buffers))
-                reply = worker.run(call.payload, buffers, call.select, self._host.bootstrap)
+                reply = worker.run(call.payload, call.buffers, call.select, self._host.bootstrap)
                 self._host.replied(call.id, *reply)
             self._host.room(1)
 

@@ -314,9 +314,9 @@ class ProcessBackend(Backend):
             read = buffers and handle.read_buffers(buffers)
             self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), read)
         self._telling.clear()
-        if any(buffers for _, _, buffers in answers):
+        if handle.has_read:
             with self._lock:
-                handle.buffers_read()
+                handle.tell_read()
         if self._store is not None:
             self._store.tidy()
 
@@ -409,13 +409,10 @@ class ProcessBackend(Backend):
             self._collector.join()
         self._memory.stop()
         self._poller.close()
-        self._let_go_of_files()
-
-    def _let_go_of_files(self) -> None:
-        with self._lock:
+        with self._lock:  # a task that is being submitted may make the store
+            self._call_file = None
             if self._store is not None:
                 self._store.close()
-            self._call_file = None
 
     def workers(self) -> tuple[str, ...]:
         return tuple(handle.name for handle in list(self._handles.values()))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
 _QUIET_CHUNK_SECONDS = 0.01  # and one that runs a chunk after this, which is longer than a chunk that map has sized
-_MOMENT = 0.01
+_MOMENT = 0.01  # for which its lock is waited for where that may as well be done later
 _LOCK_SECONDS = 0.2  # a worker holds its page's lock for microseconds; one that is stopped there never lets go
 
 
@@ -39,6 +39,7 @@ class Handle:
     Attributes:
         calls: given and not answered, by id, in the order in which the worker takes them. Ids grow from call to call.
         lent: the buffers of calls that it may hold, by the call's id.
+        has_read: the parent has read buffers of its replies, and not told it yet.
         given: how many calls it was ever given. last: the id of the last one. last_cut: of the last that was cut.
         heard: when it last answered, or was looked after. last_given: when it last got something to do.
         behind: there may be something behind what it runs. patience: seconds of quiet until that is looked after.
@@ -96,6 +97,7 @@ class Handle:
         self.calls: dict[int, Call] = {}
         self.lent: dict[int, Buffers] = {}
         self._reader: ReplyReader | None = None
+        self.has_read = False
         self.given = self.last = self.last_cut = 0
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
@@ -203,10 +205,12 @@ class Handle:
             from parapluie.backends.process.store import ReplyReader
 
             self._reader = ReplyReader(self._reply_file)
+        self.has_read = True
         return self._reader.read(buffers)
 
-    def buffers_read(self) -> None:
+    def tell_read(self) -> None:
         """Tell the worker that it may use the memory of all replies that were taken."""
+        self.has_read = False
         if self.page.lock.acquire(timeout=_MOMENT):  # else the next reply says it
             try:
                 self.page.have_read(self.serial)

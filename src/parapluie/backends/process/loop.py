@@ -60,18 +60,18 @@ def main(
     """Run a worker until the sentinel, or until the parent's end of the pipe is closed.
 
     Args:
-        inherited: descriptors that a forked child must not hold: the parent's ends of other workers' pipes.
+        inherited: descriptors that a forked child must not hold: the parent's ends of pipes, and other workers' files.
         dump: where the fault handler is to write.
         files: where the large buffers of calls are, and where to put those of replies.
     """
-    dump.enable()
-    orphans.ignore_interrupts()
     if inherited:  # it is forked
         from parapluie import stdlib_private
 
         stdlib_private.forget_unfinished_imports()
         for descriptor in inherited:
             os.close(descriptor)
+    dump.enable()
+    orphans.ignore_interrupts()
     orphans.end_with_parent()
     failure = worker.prepare(bootstrap)
     loop = _Loop(connection, page, files)

@@ -21,10 +21,12 @@ from parapluie.worker import LARGE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from parapluie.backends.process.shared import SharedFile
     from parapluie.backends.process.wire import Ref
+
+    T = TypeVar("T")
 
 _ENDLESS = 1 << 62
 _SPARE = 1 << 26  # bytes of memory that are kept for what comes next
@@ -101,42 +103,47 @@ class CallStore:
         self._holder = 0  # the thread that has it
         self._freed: deque[Ref] = deque()
 
-    def keep(self, buffer: memoryview) -> Kept | bytearray:
+    def keep(self, buffer: memoryview) -> Kept | bytes:
         """Copy a buffer into shared memory; small ones, and where there is none, into memory of our own."""
-        file, me = (
-            self._file,
-            get_ident(),
-        )  # the file is held until it is written to, whoever closes the store meanwhile
-        # A finalizer or signal handler that submits may have interrupted this very thread in here.
-        if buffer.nbytes < LARGE or file is None or self._holder == me:
-            return bytearray(buffer)
-        with self._lock:
-            self._holder = me
-            try:
-                self._take_back(file)
-                kept = Kept((self._ranges.take(buffer.nbytes), buffer.nbytes), self._freed)
-            finally:
-                self._holder = 0
+        file = self._file  # held until it is written to, whoever closes the store meanwhile
+        if buffer.nbytes < LARGE or file is None:
+            return bytes(buffer)
+        kept = self._alone(lambda: self._take(file, buffer.nbytes))
+        if kept is None:
+            return bytes(buffer)
         try:
             file.write(kept.ref[0], buffer)
         except OSError:  # no memory there, or a limit of the size of files
-            return bytearray(buffer)
+            return bytes(buffer)
         return kept
 
     def tidy(self) -> None:
         """Let go of memory that has not been used for a while."""
-        file, me = self._file, get_ident()
-        if not self._freed or file is None or self._holder == me:
-            return
+        file = self._file
+        if self._freed and file is not None:
+            self._alone(lambda: self._cut(file))
+
+    def _alone(self, do: Callable[[], T]) -> T | None:
+        """Do something under the lock; not, if a finalizer or signal handler has interrupted this very thread there."""
+        me = get_ident()
+        if self._holder == me:
+            return None
         with self._lock:
             self._holder = me
             try:
-                self._take_back(file)
-                size = self._ranges.too_long()
-                if size is not None:
-                    file.cut(size)
+                return do()
             finally:
                 self._holder = 0
+
+    def _take(self, file: SharedFile, size: int) -> Kept:
+        self._take_back(file)
+        return Kept((self._ranges.take(size), size), self._freed)
+
+    def _cut(self, file: SharedFile) -> None:
+        self._take_back(file)
+        size = self._ranges.too_long()
+        if size is not None:
+            file.cut(size)
 
     def _take_back(self, file: SharedFile) -> None:
         while self._freed:
@@ -150,7 +157,7 @@ class CallStore:
 
 
 class ReplyReader:
-    """The parent's: reads what a worker has put into its file. The collector's, but for what is said otherwise."""
+    """The parent's, or rather its collector's: reads what a worker has put into its file."""
 
     def __init__(self, file: SharedFile) -> None:
         self._file = file

@@ -55,7 +55,7 @@ def call_frame(number: int, call: Call) -> list[Any]:
     if not select and not call.buffers:
         size = len(payload)
         return [_FRAMED_CALL.pack(CALL, _CALL.size + size, number, each, 0, 0, size), payload]
-    buffers = [buffer if type(buffer) is bytearray else buffer.ref for buffer in call.buffers]
+    buffers = [buffer if type(buffer) is bytes else buffer.ref for buffer in call.buffers]
     head = [_CALL.pack(number, each, len(select), len(buffers), len(payload))]
     head += [_RANGE.pack(part.start, part.stop) for part in select]
     return _framed(CALL, head, buffers, payload)
