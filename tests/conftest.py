@@ -1,24 +1,20 @@
-"""A deadline for every test: a hang is a failure with a dump of all stacks, never a stuck run.
+"""A deadline for every test, as the conformance kit has it: a hang is a failure, never a stuck run.
 
-When a test (with its fixtures) has not ended in time, a thread has the child processes dump their stacks, shows what
-they and the test have printed, dumps the stacks of this process, and ends it. Should that thread not get to run,
-because C code holds the GIL, faulthandler's own timer does the part that needs no GIL, a little later.
+Should its thread not get to run, because C code holds the GIL, faulthandler's own timer does the part that needs no
+GIL, a little later.
 """
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
-from contextlib import suppress
 
 import pytest
 
-PATIENCE = 5.0 if sys.platform == "win32" else 1.0  # processes start slowly there, and slower still under Wine
+from parapluie.testing.deadline import PATIENCE, watching
+
 DEADLINE = 60.0  # seconds, where a test has no mark of its own
 GRACE = 5.0  # seconds after which faulthandler takes over
 
@@ -40,6 +36,30 @@ def pytest_configure(config):
     # Worker processes inherit it, so that SIGABRT, as every crash, makes them dump their stacks.
     os.environ["PYTHONFAULTHANDLER"] = "1"
 
+    _bear_with_wine()
+
+
+def _bear_with_wine():
+    """Have a process made once more if Wine says "internal error" (1359): the new one died before Wine had set it up.
+
+    Windows does not know this error there. Seen once in some thousand processes on a loaded machine.
+    """
+    if sys.platform != "win32" or not hasattr(ctypes.windll.ntdll, "wine_get_version"):
+        return
+    import _winapi
+
+    create = _winapi.CreateProcess
+
+    def create_again(*args):
+        try:
+            return create(*args)
+        except OSError as error:
+            if error.winerror != 1359:
+                raise
+            return create(*args)
+
+    _winapi.CreateProcess = create_again
+
 
 def pytest_unconfigure(config):
     # What is left is the end of the interpreter, which joins threads and processes: it has its deadline too.
@@ -51,43 +71,11 @@ def pytest_runtest_protocol(item):
     if item.config.getoption("usepdb"):
         return (yield)
     mark = item.get_closest_marker("deadline")
-    seconds = PATIENCE * (mark.args[0] if mark else DEADLINE)
-    watch = threading.Timer(seconds, _end, (item, seconds))
-    watch.name, watch.daemon = "deadline", True
-    watch.start()
-    faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=item.config.stash[STDERR])
-    try:
-        return (yield)
-    finally:
-        watch.cancel()
-        watch.join()
-        faulthandler.cancel_dump_traceback_later()
-
-
-def _end(item, seconds):
-    """End the run."""
+    seconds = mark.args[0] if mark else DEADLINE
     stderr = item.config.stash[STDERR]
-    verdict = f"DEADLINE: {item.nodeid} has not ended within {seconds:g} seconds"
-    _write(stderr, f"\n\n{verdict}\n\nThe stacks of pytest's own process:\n")
-    faulthandler.dump_traceback(file=stderr)
-    children = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
-    for pid in children:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGABRT)
-            if hasattr(signal, "SIGCONT"):
-                os.kill(pid, signal.SIGCONT)  # one that a test has stopped ends only then
-        time.sleep(0.2)  # so that the dumps do not run into each other
-    with suppress(Exception):
-        _write(stderr, f"\nPrinted by the test and its {len(children)} child processes:\n{_printed(item)}\n")
-    _write(stderr, f"\n{verdict}\n")
-    os._exit(1)
-
-
-def _printed(item):
-    """Return what was captured; the death of its children may have ended the test, and then it is in its report."""
-    reported = [text for _, _, text in item._report_sections]
-    return "".join([*reported, *item.config.pluginmanager.getplugin("capturemanager").read_global_capture()])
-
-
-def _write(descriptor, text):
-    os.write(descriptor, text.encode(errors="backslashreplace"))
+    faulthandler.dump_traceback_later(PATIENCE * seconds + GRACE, exit=True, file=stderr)
+    try:
+        with watching(item, seconds, stderr):
+            return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -9,7 +9,8 @@ import threading
 import types
 from contextlib import contextmanager
 
-SECONDS = 30.0  # for every wait
+from parapluie.testing.patience import SECONDS
+
 NAME = "half_imported"  # of the module; its VALUE is 7
 
 

@@ -19,7 +19,13 @@ from parapluie import errors, pool_errors
 ROOT = Path(__file__).parents[1]
 THIRD_PARTY = {"attr", "attrs", "cattr", "cattrs", "cloudpickle", "pluggy", "tenacity"}
 # What a worker imports before it is ready.
-WORKER_SIDE = ("parapluie.worker", "parapluie.errors", "parapluie.orphans", "parapluie.dumps")
+WORKER_SIDE = (
+    "parapluie.worker",
+    "parapluie.errors",
+    "parapluie.orphans",
+    "parapluie.dumps",
+    "parapluie.sharing.session_worker",
+)
 # What `import parapluie` may not import, since only some programs need it. That these are missing keeps the cost
 # within twice that of the standard library's own executors without a test that measures time.
 HEAVY = THIRD_PARTY | {
@@ -91,13 +97,22 @@ def test_every_public_exception_is_exported():
 
 
 EXCEPTIONS = [
+    errors.ForkWithThreadsWarning(("metrics", "uploads")),
     errors.ParapluieError("some text"),
     errors.ConfigError("some text"),
+    errors.ConfigFileError("parapluie.toml", ["line 1: backend: found 3", "line 2: max_workers: found 0"]),
     errors.UnknownBackendError("rya", available=("process", "ray"), suggestion="ray"),
     errors.CapabilityError("pool", "task_timeout=1", "it cannot kill", able=("process",)),
     errors.MissingMainGuardError("program.py", 7, "main()"),
+    errors.MissingMainGuardError("program.py", 7, frozen=True),
     errors.PluginError("some text", plugin="p", distribution="d 1.0", hook="h"),
     errors.ExecutorShutdownError("process", when="after shutdown"),
+    errors.JournalError("squares.journal", "is in use by another run"),
+    errors.JournalMismatchError("squares.journal", "was made by app.cube, not by app.square"),
+    errors.SessionClosedError("session 1", why="it was closed"),
+    errors.MessagePicklingError("session 1", "a lock", path="message[0]", found="_thread.lock"),
+    errors.MessageUnpicklingError("session 1", "no such module"),
+    errors.TooManyFailuresError(6, 100, "5%"),
     errors.BackendError("some text", backend="process"),
     pool_errors.BackendBrokenError("some text", backend="process"),
     pool_errors.WorkerInitError("process", "the initializer raised", tries=3),
@@ -154,6 +169,31 @@ def test_using_the_executor_imports_no_third_party_module_that_is_not_needed():
     # A built-in backend with the settings' defaults: no retry, no options of a plugin, nothing to pickle by value.
     imported = modules_after("import parapluie; parapluie.Executor")
     assert not {"attr", "attrs", "cattr", "cattrs", "cloudpickle", "tenacity"} & imported
+
+
+def test_no_other_file_asks_for_the_platform_than_the_page_says():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## What differs by platform\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\S+)`", row)}
+    package = Path(parapluie.__file__).parent
+    asking = {
+        path.relative_to(package).as_posix()
+        for path in package.glob("**/*.py")
+        if re.search(r"\bsys\.platform\b|\bos\.name\b", path.read_text(encoding="utf-8"))
+    }
+    asking = {name for name in asking if not name.startswith(("testing/", "bench/"))}  # these watch from outside
+    assert asking - {"backends/process/windows.py"} == named
+
+
+def test_plugins_of_ours_import_what_a_third_party_may():
+    public = {f"parapluie{name}" for name in ("", ".backend", ".hookspecs", ".worker", ".serializer", ".testing")}
+    for path in ROOT.glob("plugins/*/*/**/*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        ours = [node for node in imports if node.module.partition(".")[0] == "parapluie"]
+        assert {node.module for node in ours} <= public, path
+        assert not [alias.name for node in ours for alias in node.names if alias.name.startswith("_")], path
 
 
 def project():

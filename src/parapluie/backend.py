@@ -7,23 +7,23 @@ A backend moves bytes to workers and bytes back:
 
 Pickling, retries, timeouts, exceptions, tracebacks and cancellation of what waits are done above, once. Every call
 that `dispatch` took gets one answer for each of its items, by `replied` or by `lost`, unless `revoke` withdrew it.
-For an engine that already hands out futures, `FutureBackend` derives all of this from a single method.
+For an engine that already hands out futures, `FutureBackend` (at home in future_backend.py) derives all of this from
+two methods: one that submits, and one that ends the engine.
 """
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 
-from parapluie import worker as _worker
 from parapluie.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from typing import Any, ClassVar, Protocol
+
+    from parapluie.future_backend import FutureBackend as FutureBackend  # noqa: PLC0414 - part of this module, see below
 else:
     Protocol = object  # importing typing takes two milliseconds
 
@@ -81,6 +81,7 @@ class Loss(NamedTuple):
         peak_memory: the most memory that the worker was seen to use, in bytes; None where it is not known.
         dump: the last lines that its fault handler wrote, the innermost frame first.
         oom: it is known that the kernel's out-of-memory killer did it.
+        at: when it began, by `time.monotonic`; None where it is not known.
     """
 
     began: bool | None
@@ -93,6 +94,7 @@ class Loss(NamedTuple):
     peak_memory: int | None = None
     dump: str = ""
     oom: bool = False
+    at: float | None = None
 
 
 class Begun(NamedTuple):
@@ -125,12 +127,19 @@ class Capabilities(NamedTuple):
         initializer: runs an initializer once in each worker.
         max_tasks_per_child: can replace a worker after so many tasks.
         start_methods: the multiprocessing start methods to choose from; empty where there is no such choice.
+        imports_main: workers have the functions and classes of the program's main file, which they import, or were
+            forked with; without it those travel by value.
         shared_state: `executor.shared` works; local objects where memory is not isolated.
+        sessions: `executor.session` works: in a process of its own, which is the executor's; where memory is not
+            isolated, in a thread.
+        channels: `executor.channel` works: workers can wait for one another, and reach what holds the items.
         distributed: workers may be on other machines.
         knows_begun: tells of a lost call whether it had begun; without it, `began` is always None.
         runs_in_caller: calls run in the thread that submits, before `submit` returns.
         takes_back_items: what has not begun of a chunk of `map` is taken back from behind an item that turns out long
             (`host.returned`), so that chunks may be longer.
+        sends_logs: log records of workers come as they are made (`host.logged`), those of one that dies as well;
+            without it, `parapluie.worker.run` sends them with its reply.
     """
 
     isolated_memory: bool = True
@@ -139,11 +148,15 @@ class Capabilities(NamedTuple):
     initializer: bool = True
     max_tasks_per_child: bool = False
     start_methods: tuple[str, ...] = ()
+    imports_main: bool = True
     shared_state: bool = False
+    sessions: bool = False
+    channels: bool = False
     distributed: bool = False
     knows_begun: bool = False
     runs_in_caller: bool = False
     takes_back_items: bool = False
+    sends_logs: bool = False
 
 
 class NoOptions:
@@ -203,6 +216,12 @@ class Host(Protocol):
     def began(self, call_id: int, *, item: int = 0, at: float | None = None) -> None:
         """Say that a worker began the call. Optional; an engine whose marks can be read implements `begun`."""
 
+    def logged(self, call_id: int, item: int, pid: int, record: bytes) -> None:
+        """Hand over a log record that `parapluie.worker_logs` has packed in a worker: of which call, and which process.
+
+        Optional, for engines that have a way for it besides their replies. Before the call's answer, if it can be.
+        """
+
     def room(self, n: int = 1, /) -> None:
         """Say that about n more calls would be taken. It dispatches in this thread if nobody else is at it."""
 
@@ -211,6 +230,14 @@ class Host(Protocol):
 
     def started(self) -> None:
         """Say that a worker is ready."""
+
+    def worker_started(self, worker: str, pid: int | None = None) -> None:
+        """Tell observers that a worker is ready, by the name that `Future.worker` has for it. Optional."""
+
+    def worker_ended(
+        self, worker: str, pid: int | None = None, *, exit_code: int | None = None, lost: bool = False, why: str = ""
+    ) -> None:
+        """Tell observers that a worker has ended; lost: it was not told to, or left a call unfinished. Optional."""
 
     def broken(self, error: BaseException) -> None:
         """Say that the engine is gone: all that is pending ends with the error."""
@@ -302,90 +329,10 @@ class BackendInfo(NamedTuple):
     extra: str | None = None
 
 
-if TYPE_CHECKING:
+def __getattr__(name: str) -> Any:
+    """Import `FutureBackend` when it is asked for: programs whose engine is built in start without it."""
+    if name == "FutureBackend":
+        from parapluie.future_backend import FutureBackend
 
-    class FutureLike(Protocol):
-        """What `FutureBackend` needs of an engine's future."""
-
-        def cancel(self) -> bool: ...
-        def cancelled(self) -> bool: ...
-        def exception(self) -> BaseException | None: ...
-        def result(self) -> Any: ...
-        def add_done_callback(self, fn: Callable[[Any], object], /) -> None: ...
-
-
-class FutureBackend(Backend):
-    """The base of backends for engines that hand out futures. Implement `submit` and `stop`, and `start` if needed.
-
-        class LokyBackend(FutureBackend):
-            def start(self, host):
-                super().start(host)
-                self.engine = get_reusable_executor(max_workers=host.max_workers)
-
-            def submit(self, function, /, *args):
-                return self.engine.submit(function, *args)
-
-            def stop(self, stop):
-                self.engine.shutdown(kill_workers=stop.kill)
-
-    At most `ahead × max_workers` calls are with the engine at a time; the rest wait in the executor, where they can
-    be cancelled for certain.
-    """
-
-    ahead: ClassVar[int] = 2
-
-    def start(self, host: Host) -> None:
-        self.host = host
-        self._room = threading.Semaphore(self.ahead * host.max_workers)
-        self._futures: dict[int, Any] = {}
-        self._revoked: set[int] = set()
-
-    @abstractmethod
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> FutureLike:
-        """Have the engine call function(*args) in a worker and return its future."""
-
-    def dispatch(self, calls: Sequence[Call], /) -> int:
-        taken = 0
-        for call in calls:
-            if not self._room.acquire(blocking=False):
-                break
-            try:
-                future = self.submit(_worker.run, call.payload, call.buffers, call.select, self.host.bootstrap)
-            except Exception as error:  # noqa: BLE001 - whatever an engine raises is the call's answer
-                self._room.release()
-                self.host.lost(call.id, Loss(began=False if taken else None, why=f"the engine refused it: {error!r}"))
-                taken += 1
-                continue
-            self._futures[call.id] = future
-            taken += 1
-            future.add_done_callback(partial(self._done, call.id))
-        return taken
-
-    def _done(self, call_id: int, future: FutureLike) -> None:
-        # The call stays known until it is answered, so that `revoke` cannot take it for one that never ran.
-        if future.cancelled():
-            if call_id not in self._revoked:
-                self.host.lost(call_id, Loss(began=False, why="the engine cancelled it"))
-        elif (error := future.exception()) is not None:
-            self.host.lost(call_id, self.loss(error))
-        else:
-            self.host.replied(call_id, *future.result())
-        self._futures.pop(call_id, None)
-        self._revoked.discard(call_id)
-        self._room.release()
-        self.host.room(1)
-
-    def loss(self, error: BaseException) -> Loss:
-        """Say what an exception of the engine's own means for the call; overridden by engines that know more."""
-        return Loss(began=None, why=f"the engine answered {type(error).__name__}: {error}")
-
-    def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
-        del running, item
-        future = self._futures.get(call_id)
-        if future is None:
-            return True
-        self._revoked.add(call_id)
-        if future.cancel():
-            return True
-        self._revoked.discard(call_id)
-        return False
+        return FutureBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,14 +25,15 @@ def _serial(options: Any) -> Capabilities:
     return Capabilities(
         isolated_memory=getattr(options, "pickle_round_trip", False),
         shared_state=True,
-        knows_begun=True,
+        sessions=True,
+        channels=True,
         runs_in_caller=True,
     )
 
 
 def _thread(options: Any) -> Capabilities:
     del options
-    return Capabilities(isolated_memory=False, shared_state=True, knows_begun=True)
+    return Capabilities(isolated_memory=False, shared_state=True, sessions=True, channels=True, knows_begun=True)
 
 
 def _own_processes(options: Any) -> Capabilities:
@@ -43,14 +44,17 @@ def _own_processes(options: Any) -> Capabilities:
         max_tasks_per_child=True,
         start_methods=_start_methods(),
         shared_state=True,
+        sessions=True,
+        channels=True,
         knows_begun=True,
         takes_back_items=True,
+        sends_logs=True,
     )
 
 
 def _foreign_processes(options: Any) -> Capabilities:
-    """Say what the standard library's engines can do: what their workers are at is not known to us."""
-    return _own_processes(options)._replace(kills_running_task=False, knows_begun=False, takes_back_items=False)
+    """Say what the standard library's engines can do."""
+    return _own_processes(options)._replace(takes_back_items=False)
 
 
 BACKENDS = (

@@ -29,6 +29,8 @@ from weakref import WeakKeyDictionary
 
 import cloudpickle
 
+from parapluie.pickling import refuse_pipe_end
+
 if TYPE_CHECKING:
     import pickle
     from collections.abc import Callable
@@ -178,6 +180,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._reply = reply
 
     def reducer_override(self, value: Any) -> Any:
+        refuse_pipe_end(value)
         if type(value) is _Cached and value.__module__ in _MAIN:
             # It would go by reference, to a name that the receiver may not have.
             return make_cached, (value.__wrapped__, value.cache_parameters())

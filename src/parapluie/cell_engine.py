@@ -11,35 +11,39 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from parapluie.cell_process import READY, CellProcess, OneWorkerContext
-from parapluie.worker import describe
+from parapluie.worker import cpu_peers, describe
 
 if TYPE_CHECKING:
     from parapluie.backend import Host
+    from parapluie.cell_mark import Marked
+    from parapluie.logs import LogPipe
 
-Reply = tuple[bytes, tuple[bytes, ...]]
+Reply = tuple[bytes, tuple[bytes, ...], bool]  # of `parapluie.worker.run`, and whether something was logged
 
 
 class Job:
     """One call in a cell."""
 
-    __slots__ = ("call_id", "settled")
+    __slots__ = ("call_id", "doomed", "payload", "settled")
 
-    def __init__(self, call_id: int) -> None:
-        self.call_id = call_id
+    def __init__(self, call_id: int, payload: bytes | None) -> None:
+        self.call_id, self.payload = call_id, payload
+        self.doomed = False  # its worker is being killed for it; the backend's lock guards this, too
         self.settled = False  # whether somebody has taken it upon him to answer; the backend's lock guards it
 
 
 class Engine(ABC):
     """One engine with one worker. It is opened once, and its first call starts the worker if opening did not."""
 
-    def __init__(self, name: str, host: Host, *, answer: Callable[[Engine, Job, Reply], None]) -> None:
+    def __init__(self, name: str, host: Host, logs: LogPipe, *, answer: Callable[[Engine, Job, Reply], None]) -> None:
         self.name = name
-        self.context = OneWorkerContext(host.context, host.bootstrap)
+        self.context = OneWorkerContext(host.context, host.bootstrap, logs, cpu_peers() * host.max_workers)
         self.job: Job | None = None  # what the worker was sent and has not answered
         self.calls = 0  # answered
         self.ready = False  # the worker has come as far as its loop
         self.initialised = False  # and its initializer went well
         self.refused = False  # the engine did not take the call
+        self.told = False  # it is to end
         self.why = ""  # what is known of its end, besides the exit code
         self.ended = False  # the worker is dead, and `exit_code` is set
         self.exit_code: int | None = None
@@ -103,6 +107,12 @@ class Engine(ABC):
         if not isinstance(error, BrokenExecutor | EOFError):
             self.why = self.why or f"the engine failed: {describe(error)}"
             self.kill()
+
+    def begun(self, job: Job) -> Marked | None:
+        """Read the worker's mark; None if it has not begun the call."""
+        mark = self.context.mark
+        marked = None if mark is None else mark.read()
+        return marked if marked is not None and marked.call_id == job.call_id else None
 
     def is_answering(self) -> bool:
         """Say whether a reply is being handed over, which lasts as long as the callbacks of users do."""

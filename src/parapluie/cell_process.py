@@ -13,22 +13,28 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from multiprocessing import Pipe, connection
+from functools import partial
+from multiprocessing import Pipe, connection, current_process
 from multiprocessing import context as contexts
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parapluie import orphans, stdlib_private, worker
+from parapluie.cell_mark import Mark
 from parapluie.dumps import DumpFile
+from parapluie.logs import log_settings
 from parapluie.one_way_queue import OneWayQueue, close_reader
 from parapluie.starting import starting, wait_for_exit_code
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
+
+    from parapluie.dumps import LogEnd, LogSettings
+    from parapluie.logs import LogPipe
 
     _Base = BaseProcess
 else:
@@ -53,15 +59,21 @@ class CellProcess(_Base):
 
     method: ClassVar[str]
     bootstrap: bytes
+    peers: int
+    logs: tuple[LogSettings, LogEnd]
+    log_reader: tuple[int, ...]  # which it must not hold, if it is forked
+    logged = False  # since the last reply: there are records that the next one is not to overtake
     ready: Connection | None
     queues: tuple[Any, ...]
     dump: DumpFile
+    mark: Mark
     _pidfd: int | None = None
 
     def start(self) -> None:
         with starting(self.method):
             super().start()
             orphans.bind(self)
+            self.mark.sent()
             reads, writes = self.queues
             close_reader(reads)
             writes.close_writer()
@@ -76,7 +88,7 @@ class CellProcess(_Base):
         The sentinel of multiprocessing is a pipe, which whatever a task forked holds open too; but for forkserver's,
         which is the server's own.
         """
-        if sys.platform != "linux" or self.method == "forkserver" or self.pid is None:
+        if not hasattr(os, "pidfd_open") or self.method == "forkserver" or self.pid is None:
             return None
         try:
             return os.pidfd_open(self.pid)
@@ -114,7 +126,9 @@ class CellProcess(_Base):
     def run(self) -> None:
         """Get the worker ready, and run the engine's loop."""
         if self.method == "fork":
-            stdlib_private.forget_unfinished_imports()
+            stdlib_private.forget_parents_business()
+            for descriptor in self.log_reader:
+                os.close(descriptor)
         self.dump.enable()
         orphans.end_with_parent()
         orphans.ignore_interrupts()
@@ -123,16 +137,33 @@ class CellProcess(_Base):
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave_queues)
         stdlib_private.allow_children()
+        worker.share_cpus(self.peers)
+        worker.send_logs(*self.logs, self.place_of_log)
         failure = worker.prepare(self.bootstrap) if self.bootstrap else None
         if self.ready is not None:
             self.ready.send_bytes(READY if failure is None else REFUSES)
             self.ready.close()
         super().run()
 
+    def place_of_log(self) -> tuple[int, int]:
+        """Note that something is being logged; return the call that runs, and its item. Any thread, at any time."""
+        self.logged = True
+        return self.mark.read().call_id, worker.current_item()
+
     def _leave_queues(self) -> None:
         """Close the queues in what a task forks: it would keep them open beyond the worker's death."""
         for queue in self.queues:
             stdlib_private.close_both_ends(queue)
+
+
+def run(
+    call_id: int, payload: bytes, buffers: Sequence[Any], select: tuple[range, ...] | None, bootstrap: bytes
+) -> tuple[bytes, tuple[bytearray, ...], bool]:
+    """Run a call in the worker: `parapluie.worker.run`, which marks what it begins; and say whether it logged."""
+    process: Any = current_process()
+    reply = worker.run(payload, buffers, select, bootstrap, partial(process.mark.begin, call_id))
+    logged, process.logged = process.logged, False  # since the reply before, or, for the first one, by the initializer
+    return *reply, logged
 
 
 class SpawnCellProcess(CellProcess, contexts.SpawnProcess):
@@ -143,7 +174,7 @@ class SpawnCellProcess(CellProcess, contexts.SpawnProcess):
 
 _classes: dict[str, type[CellProcess]] = {"spawn": SpawnCellProcess}
 
-if sys.platform != "win32":
+if hasattr(os, "fork"):
 
     class ForkCellProcess(CellProcess, contexts.ForkProcess):
         """A worker of start method fork."""
@@ -204,11 +235,12 @@ class Vacancy:
 class OneWorkerContext(BaseContext):
     """A multiprocessing context for one engine with one worker, of another context's start method."""
 
-    def __init__(self, context: BaseContext, bootstrap: bytes) -> None:
-        self.context, self.bootstrap = context, bootstrap
+    def __init__(self, context: BaseContext, bootstrap: bytes, logs: LogPipe, peers: int = 1) -> None:
+        self.context, self.bootstrap, self.logs, self.peers = context, bootstrap, logs, peers
         self.process: CellProcess | None = None
         self.ready: Connection | None = None  # its message says that the worker is ready
         self.dump: DumpFile | None = None
+        self.mark: Mark | None = None
         self._queues: list[OneWayQueue] = []
 
     def get_start_method(self, allow_none: bool = False) -> str:  # noqa: FBT001, FBT002 - as in the base class
@@ -219,8 +251,11 @@ class OneWorkerContext(BaseContext):
         if self.process is not None:
             return Vacancy()
         self.process = process = _classes[self.get_start_method()](*args, **kwargs)
-        process.bootstrap = self.bootstrap
+        # It travels first: where the guard is missing, the bootstrap may need a main module that is not there.
         self.dump = process.dump = DumpFile()
+        self.mark = process.mark = Mark(self.get_start_method())
+        process.bootstrap, process.peers = self.bootstrap, self.peers
+        process.logs, process.log_reader = (log_settings(), self.logs.end), self.logs.descriptors
         process.queues = stdlib_private.worker_queues(kwargs["args"])
         self.ready, process.ready = Pipe(duplex=False)
         return process
@@ -240,6 +275,8 @@ class OneWorkerContext(BaseContext):
                 stack.callback(queue.close)
             if self.dump is not None:
                 stack.callback(self.dump.close)
+            if self.mark is not None:
+                stack.callback(self.mark.close)
             if self.ready is not None:
                 stack.callback(self.ready.close)
             if self.process is not None and self.process.pid is not None:

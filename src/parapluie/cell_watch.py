@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing import Pipe, connection
+from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any
+
+from parapluie import waits
 
 if TYPE_CHECKING:
     from parapluie.cell_engine import Engine
+    from parapluie.logs import LogPipe
 
 _log = logging.getLogger("parapluie")
 
 _BURY_SECONDS = 0.5  # that the watcher lends to the threads of one engine at a time
 _AGAIN_SECONDS = 0.1  # until it looks again after those that needed longer
-_MOST_HANDLES = 60  # that Windows waits for in one call, with some to spare
-_TURN_SECONDS = 0.02  # for each group of them, where there are more
 
 
 class Watcher:
     """Watches engines from their start until they are buried.
 
     Args:
+        logs: drained when there is something in it, and closed at the end.
         ready: called in the watcher's thread with an engine whose worker has become ready.
         ended: called with an engine whose worker is dead, before it is buried.
     """
 
-    def __init__(self, name: str, *, ready: Callable[[Engine], None], ended: Callable[[Engine], None]) -> None:
-        self._ready, self._ended = ready, ended
+    def __init__(
+        self,
+        name: str,
+        logs: LogPipe,
+        *,
+        ready: Callable[[Engine], None],
+        ended: Callable[[Engine], None],
+    ) -> None:
+        self._logs, self._ready, self._ended = logs, ready, ended
         self._changed = threading.Condition(threading.RLock())  # guards the next five
         self._engines: list[Engine] = []
         self._woken = False
@@ -87,17 +95,22 @@ class Watcher:
             self._closed = True
             self._wake_reader.close()
             self._wake_writer.close()
+        self._logs.close()
 
     def _round(self) -> None:
         engines = self.engines()
         handles: list[Any] = [self._wake_reader]
         handles += [engine.process.sentinel for engine in engines if not engine.ended]
+        if self._logs.reader is not None:
+            handles.append(self._logs.reader)
         handles += [engine.context.ready for engine in engines if engine.context.ready is not None]
-        ready = set(_wait(handles, self._patience(engines)))
+        ready = set(waits.wait(handles, self._patience(engines)))
         if self._wake_reader in ready:
             with self._changed:
                 self._wake_reader.recv_bytes()
                 self._woken = False
+        if self._logs.reader in ready:  # None is not
+            self._logs.drain()
         for engine in engines:
             self._look_after(engine, ready)
 
@@ -123,17 +136,3 @@ class Watcher:
             with self._changed:
                 self._engines.remove(engine)
                 self._changed.notify_all()
-
-
-def _wait(handles: list[Any], timeout: float | None) -> list[Any]:
-    """Wait for any of the handles; on Windows in groups, where they are too many for one call."""
-    if sys.platform != "win32" or len(handles) <= _MOST_HANDLES:
-        return connection.wait(handles, timeout)
-    wake, groups = handles[0], [handles[i : i + _MOST_HANDLES - 1] for i in range(1, len(handles), _MOST_HANDLES - 1)]
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        for group in groups:
-            if ready := connection.wait([wake, *group], _TURN_SECONDS):
-                return ready
-        if deadline is not None and time.monotonic() >= deadline:
-            return []

@@ -19,16 +19,20 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from parapluie import stdlib_private, worker
-from parapluie.backend import Backend, Call, Host, Loss, Stop
-from parapluie.cell_engine import Engine, Job
+from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
+from parapluie.cell_engine import Engine, Job, Reply
 from parapluie.cell_watch import Watcher
 from parapluie.evidence import OomKills, early_end, evidence_of
-from parapluie.starting import start_lock
+from parapluie.fork_threads import warn_of_threads
+from parapluie.logs import log_pipe
+from parapluie.main_guard import told_by_worker
+from parapluie.starting import start_lock, threads_beside
 
 _log = logging.getLogger("parapluie")
 
 _REPLY_SECONDS = 5.0  # that an engine has, after its worker's death, to hand over a reply that was sent before
 _KILL_SECONDS = 10.0  # that the system has to end a process that was killed
+_MOST_NOT_REACHED = 3  # workers that may die before they come to a call
 _FIRST_KIND = worker.REPLY.size  # where in a reply the kind of its first segment is
 
 
@@ -53,16 +57,47 @@ class CellBackend(Backend):
         self._cells = [Cell(f"{self.prefix}-{number}") for number in range(host.max_workers)]
         self._sending = 0  # calls that are being sent; guarded by _lock, as is the next one
         self._stopping = False
+        self._unreached: dict[int, tuple[bytes | None, int]] = {}  # by the payload's id; its count
+        self._method = host.context.get_start_method()
         self._oom_kills = OomKills()
-        self._watcher = Watcher(f"parapluie-{self.prefix}-watch", ready=self._ready, ended=self._ended)
+        self._logs = log_pipe(host)
+        name = f"parapluie-{self.prefix}-watch"
+        try:
+            self._watcher = Watcher(name, self._logs, ready=self._ready, ended=self._ended)
+        except BaseException:
+            self._logs.close()
+            raise
 
     def workers(self) -> tuple[str, ...]:
         return tuple(cell.name for cell in self._cells if cell.engine is not None)
 
     def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
-        del running, item  # a call that was dispatched may have begun, and only a worker's death would end it
-        jobs = [cell.job for cell in self._cells]  # without the lock: a signal handler may ask, in the midst of ours
-        return all(job is None or job.call_id != call_id for job in jobs)
+        for cell in self._cells:
+            job = cell.job
+            if job is not None and job.call_id == call_id:  # it may begin at any moment, and only a death would end it
+                return running and self._kill(cell, job, item)
+        return True
+
+    def _kill(self, cell: Cell, job: Job, item: int | None) -> bool:
+        """End a call, and if an item is given only at that item, with its worker, which has no other call."""
+        with self._lock:
+            engine = cell.engine
+            if engine is None or engine.job is not job or job.settled:
+                return False
+            if item is not None and ((marked := engine.begun(job)) is None or marked.item != item):
+                return False
+            job.doomed = True
+        engine.why = engine.why or "it was killed to end the task"
+        engine.kill()
+        return True
+
+    def begun(self, call_id: int) -> Begun | None:
+        for cell in self._cells:  # without the lock: a signal handler may ask, in the midst of ours
+            engine, job = cell.engine, cell.job
+            if engine is not None and job is not None and job.call_id == call_id:
+                marked = engine.begun(job)
+                return None if marked is None else Begun(marked.item, marked.at)
+        return None
 
     # ---- calls on their way out -------------------------------------------------------------------------------
 
@@ -71,11 +106,13 @@ class CellBackend(Backend):
         return sum(1 for _ in taken)
 
     def _take(self, call: Call) -> bool:
-        job = Job(call.id)
+        job = Job(call.id, call.payload)
         cell = self._claim(job)
         if cell is None:
             return False
         try:
+            if cell.engine is None and (threads := threads_beside(self._method)):
+                warn_of_threads(threads, self._host)
             return self._send(cell, job, (call.payload, call.buffers, call.select, self._host.bootstrap))
         except BaseException as error:  # Ctrl-C in the midst of it
             self._interrupted(cell, job, error)
@@ -114,7 +151,7 @@ class CellBackend(Backend):
         return True
 
     def _open(self, cell: Cell, job: Job, args: tuple[Any, ...]) -> None:
-        engine = self.engine_class(cell.name, self._host, answer=self._replied)
+        engine = self.engine_class(cell.name, self._host, self._logs, answer=self._replied)
         try:
             with start_lock():  # from the first pipe on: no worker may inherit another one's ends
                 engine.open()
@@ -132,6 +169,7 @@ class CellBackend(Backend):
             if engine.pid is not None:
                 self._watcher.add(engine)
         if self._stopping:
+            engine.told = True
             engine.close()
 
     def _not_started(self, cell: Cell, job: Job, error: Exception) -> bool:
@@ -155,17 +193,25 @@ class CellBackend(Backend):
 
     # ---- answers ----------------------------------------------------------------------------------------------
 
-    def _settle(self, job: Job) -> bool:
-        """Return True to the one caller that may answer the call."""
-        with self._lock:
-            first, job.settled = not job.settled, True
-            return first
+    def _settle(self, job: Job, *, replied: bool = False) -> bool:
+        """Return True to the one caller that may answer the call.
 
-    def _replied(self, engine: Engine, job: Job, reply: tuple[bytes, tuple[bytes, ...]]) -> None:
+        A reply that comes while its worker is being killed is dropped: who asked for that counts on the loss.
+        """
+        with self._lock:
+            if job.settled or (replied and job.doomed):
+                return False
+            job.settled = True
+            return True
+
+    def _replied(self, engine: Engine, job: Job, reply: Reply) -> None:
         """Hand over a reply. Runs in the engine's thread, which reads no other reply until it returns."""
-        if not self._settle(job):
+        if not self._settle(job, replied=True):
             return
-        payload, buffers = reply
+        payload, buffers, logged = reply
+        if logged:
+            self._logs.drain()
+        self._unreached.pop(id(job.payload), None)
         self._host.replied(job.call_id, payload, buffers)
         self._retire_if_worn(engine, refuses=payload[_FIRST_KIND] == worker.INIT)
         self._free(job)
@@ -180,6 +226,7 @@ class CellBackend(Backend):
         # At the end of the interpreter no other engine could be started: rather a worn one than none.
         if refuses or (worn and not stdlib_private.interpreter_is_ending()):
             self._detach(engine)
+            engine.told = True
             engine.close()
 
     def _detach(self, engine: Engine) -> None:
@@ -199,14 +246,25 @@ class CellBackend(Backend):
     def _ready(self, engine: Engine) -> None:
         if engine.initialised:  # else its first call is answered with the initializer's failure
             self._host.started()
+            self._host.worker_started(f"{self._host.backend}-{engine.pid}", engine.pid)
 
     def _ended(self, engine: Engine) -> None:
         """Answer for the call of a dead worker, unless its reply has come or is still to be read."""
+        if engine.pid is not None:
+            self._logs.worker_died(engine.pid)
         self._detach(engine)
         job = engine.job
         if job is not None and not job.settled:
             engine.wait_drained(_REPLY_SECONDS)
-        if job is not None and self._settle(job):
+        unanswered = job is not None and self._settle(job)
+        self._host.worker_ended(
+            f"{self._host.backend}-{engine.pid}",
+            engine.pid,
+            exit_code=engine.exit_code,
+            lost=unanswered or not engine.told,
+            why=engine.why,
+        )
+        if job is not None and unanswered:
             self._report(engine, job)
             self._free(job)
             self._host.room(1)
@@ -215,20 +273,42 @@ class CellBackend(Backend):
         engine.job = None  # first, or else it looks as if a reply were being handed over, and nobody waits for that
         exit_code, why = engine.exit_code, engine.why
         found = evidence_of(exit_code, engine.context.dump, self._oom_kills, ours=bool(why))
-        began = None if engine.ready and not engine.refused else False
-        if not engine.ready and not self._stopping:
+        marked = engine.begun(job)
+        began, items = self._begun(engine, job)
+        if not (engine.ready or self._stopping or job.doomed):
             who = f"worker {engine.name} (pid {engine.pid})"
-            self._host.start_failed(early_end(who, exit_code, found, why))
+            cause = told_by_worker(engine.context.dump)
+            self._host.start_failed(early_end(who, exit_code, found, why), cause)
         loss = Loss(
             began=began,
+            items=items,
             exit_code=exit_code,
             worker=engine.name,
             pid=engine.pid,
             why=why,
             dump=found.dump,
             oom=found.oom,
+            at=None if marked is None else marked.at,
         )
         self._host.lost(job.call_id, loss)
+
+    def _begun(self, engine: Engine, job: Job) -> tuple[bool | None, range | None]:
+        """Say whether a dead worker had begun its call, and which items of it.
+
+        What had not begun is dispatched again. So that this has an end, a call that several workers did not come to,
+        or that their engines could not carry, counts as one of which it is not known.
+        """
+        marked = engine.begun(job)
+        if marked is None and (not engine.ready or engine.refused):
+            return False, None  # a worker that was not ready has failed to start, which is counted
+        key = id(job.payload)  # the call has another number each time
+        _, count = self._unreached.pop(key, (None, 0))
+        if marked is not None:
+            return True, range(marked.stop)
+        if count + 1 >= _MOST_NOT_REACHED:
+            return None, None
+        self._unreached[key] = job.payload, count + 1
+        return False, None
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -254,6 +334,7 @@ class CellBackend(Backend):
 
     def _each(self, action: str) -> None:
         for engine in self._watcher.engines():
+            engine.told = True
             with suppress(Exception):  # it may end at this very moment; the next step is harder
                 getattr(engine, action)()
 

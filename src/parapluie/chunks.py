@@ -5,16 +5,19 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from time import monotonic, perf_counter
+from threading import current_thread
+from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from parapluie import worker
 from parapluie.backend import Begun, Call, Loss
+from parapluie.exits import may_be_the_programs
 from parapluie.replies import Failure, annotate, open_failure, open_value
-from parapluie.work import Work
+from parapluie.work import Work, since_epoch
 
 if TYPE_CHECKING:
     from parapluie.mapping import MapRun
+    from parapluie.observers import Observers
     from parapluie.policies.retry import Attempts
 
 MISSING = object()  # the result of an item that is not answered
@@ -107,8 +110,16 @@ class Chunk:
         self.books: dict[int, Attempts] = {}
         self.started = monotonic()
 
-    def settle(self, first: int, values: Sequence[Any], *, failures: bool = False) -> None:
-        """Note the results of neighbouring items."""
+    def settle(
+        self, first: int, values: Sequence[Any], *, failures: bool = False, part: ChunkPart | None = None
+    ) -> None:
+        """Note the results of neighbouring items; part: that they were of, unless they were never sent."""
+        if self.run.watched:
+            self.run.watch(self, first, values, failures=failures)
+        if failures and self.run.inside is not None and self.run.failure is None:
+            self.run.failure = values[0].error
+        if self.run.dispatcher.observers is not None:
+            self._tell_done(self.run.dispatcher.observers, first, values, part)
         if len(values) == self.count and type(values) is list:
             self.results = values
         else:
@@ -118,6 +129,21 @@ class Chunk:
         if not self.left:
             self.payload, self.columns, self.buffers = None, None, ()
         self.run.progress(self)
+
+    def _tell_done(self, observers: Observers, first: int, values: Sequence[Any], part: ChunkPart | None) -> None:
+        for item, value in enumerate(values, first):
+            task_id, book = self.item_id(item), self.books.get(item)
+            error = value.error if type(value) is Failure else None
+            if part is None:  # it cannot be pickled
+                observers.submitted(task_id)
+                observers.done(task_id, 0, None, error)
+                continue
+            tries, cancelled = 0 if book is None else book.tries, isinstance(error, CancelledError)
+            if error is None:
+                tries += 1
+            elif part.ran_in is not None and not cancelled:
+                tries = max(1, tries)
+            observers.done(task_id, tries, part.ran_in, error, cancelled=cancelled)
 
     def rest(self, item: int) -> Iterable[Any]:
         """Return the results of a complete chunk, from an item on, for somebody who then has them all to himself."""
@@ -144,12 +170,16 @@ class ChunkPart(Work):
     Attributes:
         select: its items, as ranges; answered: the ranges of those that are answered; left: how many are not.
         cut: the call ends before some of its items, which are not of this part any more.
+        ran_in: the worker that answered last, and elapsed: the seconds that it has accounted for; for observers.
     """
 
     cut = False
+    ran_in: str | None = None
+    elapsed = 0.0
 
     def __init__(self, chunk: Chunk, select: tuple[range, ...] | None = None) -> None:
         super().__init__(chunk.run.dispatcher, chunk.run.options)
+        self.inside = chunk.run.inside
         self.chunk = chunk
         self.select = select
         self.left = chunk.count if select is None else sum(map(len, select))
@@ -157,6 +187,14 @@ class ChunkPart(Work):
 
     def belongs_to(self, run: object) -> bool:
         return self.chunk.run is run
+
+    def tell_submitted(self, observers: Observers) -> None:
+        for item in self._items():
+            observers.submitted(self.chunk.item_id(item))
+
+    def named(self, item: int) -> tuple[int | str, int]:
+        book = self.chunk.books.get(item)
+        return self.chunk.item_id(item), 1 if book is None else book.tries + 1
 
     def open_items(self) -> int:
         return self.left
@@ -177,8 +215,12 @@ class ChunkPart(Work):
             return
         start = perf_counter()
         outcomes: list[tuple[int, Any]] = []
+        observers = self.dispatcher.observers
+        self.ran_in = current_thread().name
         for part in self.select or (range(chunk.count),):
             for item in part:
+                if observers is not None:
+                    observers.begun(*self.named(item), self.ran_in, time())
                 began = monotonic()
                 self.mark = Begun(item, began)
                 try:
@@ -202,13 +244,22 @@ class ChunkPart(Work):
         self.over()
 
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
+        # When the executor broke, all items were told.
+        return self.withdrawn or self._take(payload, buffers)
+
+    def _take(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
+        """Answer items with what a reply says of them; True if that was its call's last one."""
         chunk = self.chunk
+        self._tell_begun(payload)
         taken, last = 0, not self.cut
         values: list[Any] = []  # of neighbours up to end: answered together, since each answer may wake the consumer
         end = 0
         for kind, first, items, seconds, body, count in worker.segments_of(payload):
             own = buffers[taken : taken + count]
             taken += count
+            if kind == worker.LOGS:
+                self.dispatcher.take_logs(self, worker.pid_of(payload), body)
+                continue
             chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
             if kind != worker.VALUES or len(body) > _SMALL * items:
                 chunk.small = False
@@ -235,6 +286,20 @@ class ChunkPart(Work):
         self.over()
         return True
 
+    def _tell_begun(self, payload: bytes | memoryview) -> None:
+        """Tell observers when items began that are answered now: their worker has run them one after another."""
+        observers = self.dispatcher.observers
+        if observers is None:
+            return
+        pid, began, _ = worker.REPLY.unpack_from(payload)
+        self.ran_in = f"{self.dispatcher.backend}-{pid}"
+        for kind, first, items, seconds, _, _ in worker.segments_of(payload):
+            if kind >= worker.INIT:
+                continue
+            for item in range(first, first + items):
+                observers.begun(*self.named(item), self.ran_in, began + self.elapsed)
+                self.elapsed += seconds / items
+
     def _open(self, kind: int, first: int, body: memoryview, buffers: Sequence[Any]) -> Any:
         """Open a segment: a list of values, or a `Failure`."""
         if kind == worker.VALUES:
@@ -253,7 +318,7 @@ class ChunkPart(Work):
         if self.left or self.answered:
             self.answered.append(range(first, end))
         if not self.withdrawn:
-            self.chunk.settle(first, values)
+            self.chunk.settle(first, values, part=self)
 
     def answer(self, item: int, outcome: Any) -> None:
         """Take an item's value or `Failure`; a failure may be repeated instead."""
@@ -262,9 +327,9 @@ class ChunkPart(Work):
         if self.withdrawn:
             return
         if type(outcome) is not Failure:
-            self.chunk.settle(item, (outcome,))
+            self.chunk.settle(item, (outcome,), part=self)
         elif outcome.raised and (delay := self._delay(item, outcome.error)) is not None:
-            self._repeat(item, delay)
+            self._repeat(item, delay, outcome.error)
         else:
             book = self.chunk.books.get(item)
             if book is not None and not outcome.raised:
@@ -279,7 +344,7 @@ class ChunkPart(Work):
             text += f"; gave up after {tries} attempts in {monotonic() - book.started:.2f} seconds"
         annotate(error, text)
         self.dispatcher.count("failed")
-        self.chunk.settle(item, (Failure(error),), failures=True)
+        self.chunk.settle(item, (Failure(error),), failures=True, part=self)
 
     def _delay(self, item: int, error: BaseException, *, lost: bool = False, culprit: bool = True) -> float | None:
         retry = self.chunk.run.retry
@@ -291,11 +356,16 @@ class ChunkPart(Work):
             book.started = self.chunk.started
         try:
             return book.failed(error, lost=lost, culprit=culprit)
-        except Exception as problem:  # noqa: BLE001 - a user's `on` function may raise anything
+        except BaseException as problem:  # a user's `on` function may raise anything
+            if may_be_the_programs(problem):
+                raise
             error.add_note(f"the retry policy itself failed: {worker.describe(problem)}")
             return None
 
-    def _repeat(self, item: int, delay: float) -> None:
+    def _repeat(self, item: int, delay: float, error: BaseException) -> None:
+        observers = self.dispatcher.observers
+        if observers is not None:
+            observers.retried(self.chunk.item_id(item), self.chunk.books[item].tries, error, delay)
         again = ChunkPart(self.chunk, (range(item, item + 1),))
         self.dispatcher.adopt(again)
         self.dispatcher.again(again, delay)
@@ -310,12 +380,19 @@ class ChunkPart(Work):
         return [item for part in self.select or (range(self.chunk.count),) for item in part]
 
     def lost(self, loss: Loss) -> None:
+        if self.withdrawn:  # the executor broke, and all items were told
+            return
         unanswered = self.unanswered()
         begun: list[int] = []
         if loss.began is not False:
             begun = unanswered if loss.items is None else [item for item in unanswered if item in loss.items]
         if begun:
             self.dispatcher.count("lost", len(begun))
+            observers = self.dispatcher.observers
+            if observers is not None and loss.began:
+                self.ran_in = self.lost_worker(loss)
+                for item in begun:
+                    observers.begun(*self.named(item), self.ran_in, since_epoch(loss.at))
         for item in begun:
             culprit = loss.culprit and (self.overrun is None or item == self.overrun[0])
             book = self.chunk.books.get(item)
@@ -324,7 +401,7 @@ class ChunkPart(Work):
             self.left -= 1
             delay = self._delay(item, error, lost=True, culprit=culprit)
             if delay is not None:
-                self._repeat(item, delay)
+                self._repeat(item, delay, error)
             else:
                 self._fail(item, error)
         self.overrun = None
@@ -357,7 +434,7 @@ class ChunkPart(Work):
     def failed(self, error: BaseException) -> None:
         for item in self.unanswered():
             self.left -= 1
-            self.chunk.settle(item, (Failure(error),), failures=True)
+            self.chunk.settle(item, (Failure(error, undone=True),), failures=True, part=self)
         self.withdrawn = True
         self.over()
 
@@ -374,11 +451,13 @@ class ChunkPart(Work):
     def _cancel(self, items: list[int]) -> None:
         self.dispatcher.count("cancelled", len(items))
         for item in items:
-            self.chunk.settle(item, (Failure(CancelledError()),), failures=True)
+            self.chunk.settle(item, (Failure(CancelledError(), undone=True),), failures=True, part=self)
 
     def over(self) -> None:
         """Note that nothing more comes of this part."""
         self.dispatcher.finished(self)
+        if self.inside is not None:
+            self.chunk.run.check_over()
 
 
 def as_ranges(items: Sequence[int]) -> tuple[range, ...]:

@@ -4,6 +4,9 @@
 taken and `with` does not know yet. The lock is then held for ever, and whoever wants to tell news to the interrupted
 thread waits for ever: the thread that collects all answers, for one. A lock's own way in is a single step in C. In the
 same way `threading.Condition.wait` may be interrupted when it has let go of the lock, and the end of `with` raises.
+
+A signal that comes when the interpreter has looked for one, and the system's wait has not begun, does not end that
+wait; letting go of the GIL in between may take long. So nothing here waits longer than `LOOK_SECONDS` at a time.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import suppress
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+LOOK_SECONDS = 1.0  # after which a wait that goes on lets the interpreter look for signals
 
 _RLock: Any = type(threading.RLock())
 
@@ -41,7 +47,7 @@ class Condition(_RLock, threading.Condition):  # type: ignore[misc]
         self._waiters.append(waiter)
         try:
             held = self._release_save()
-            told = waiter.acquire() if timeout is None else waiter.acquire(timeout=max(0, timeout))
+            told = _wait_to_acquire(waiter, timeout)
         finally:
             if not self._is_owned():
                 self._acquire_restore(held)
@@ -49,3 +55,14 @@ class Condition(_RLock, threading.Condition):  # type: ignore[misc]
                 with suppress(ValueError):  # somebody told in this moment
                     self._waiters.remove(waiter)
         return told
+
+
+def _wait_to_acquire(lock: threading.Lock, timeout: float | None) -> bool:
+    """Acquire a lock within so many seconds; say whether it was."""
+    end = None if timeout is None else monotonic() + timeout
+    while True:
+        left = LOOK_SECONDS if end is None else min(LOOK_SECONDS, max(0.0, end - monotonic()))
+        if lock.acquire(timeout=left):
+            return True
+        if end is not None and monotonic() >= end:
+            return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from parapluie import cgroup
+from parapluie import cgroup, worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,10 +18,23 @@ def usable_cpus(root: cgroup.Root = "/") -> int:
         root: the folder that `proc` and `sys` are read from. A file that is missing, or that makes no sense, is
             taken for no limit.
     """
-    limits = [_scheduled_cpus()]
+    return min(count for count, _ in limits(root))
+
+
+def limits(root: cgroup.Root = "/") -> list[tuple[int, str | None]]:
+    """Return each limit to the number of CPUs and the folder of the group that sets it; None for the scheduler's."""
+    found: list[tuple[int, str | None]] = [(_scheduled_cpus(), None)]
     for folder in cgroup.folders("cpu", root):
-        limits.extend(_quota(folder))
-    return min(limits)
+        found.extend((count, folder) for count in _quota(folder))
+    return found
+
+
+def cpu_share() -> int:
+    """Return how many CPUs an executor that is made here gets: all, or in a worker the share of one, at least 1.
+
+    The others are the workers of the same executor, whether or not they have something to do just now.
+    """
+    return max(1, usable_cpus() // worker.cpu_peers())
 
 
 def _scheduled_cpus() -> int:

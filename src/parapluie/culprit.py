@@ -11,7 +11,7 @@ import copyreg
 import pickle
 import types
 from itertools import islice
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie import remedies
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from parapluie.parts import Part
 
-SECONDS = 1.0
+SECONDS = 1.0  # of CPU time, so that a busy machine finds what an idle one does;
+WAITING_SECONDS = 3.0  # on the wall, for what waits when it is pickled
 MAX_DEPTH = 100
 BATCH = 10_000  # parts that are tried together; a hostile `__reduce__` may give endless ones
 
@@ -81,15 +82,16 @@ class _OutOfTime(Exception):  # noqa: N818 - not an error of anybody's
 class _Sink:
     """A file that forgets what is written, and ends pickling when the time is up."""
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self) -> None:
+        self._deadlines = thread_time() + SECONDS, monotonic() + WAITING_SECONDS
 
     def write(self, data: Any) -> int:
         self.check()
         return len(data)
 
     def check(self) -> None:
-        if monotonic() > self._deadline:
+        busy, waiting = self._deadlines
+        if thread_time() > busy or monotonic() > waiting:
             raise _OutOfTime
 
 
@@ -111,11 +113,11 @@ def _quote(parts: list[Part], error: BaseException) -> Explanation:
 
 
 def _explain(parts: list[Part], error: BaseException) -> Explanation:
-    deadline = monotonic() + SECONDS
+    sink = _Sink()
     # By value comes first: what even that cannot send is at fault under every serializer. If it sends everything,
     # it has not been asked, and the standard pickle is the judge.
     for by_value in (True, False):
-        search = _Search(deadline, by_value=by_value)
+        search = _Search(sink, by_value=by_value)
         level = search.start(parts)
         step = search.first_failing(level)
         if step is None:
@@ -128,8 +130,8 @@ def _explain(parts: list[Part], error: BaseException) -> Explanation:
 class _Search:
     """A search that judges by one pickler."""
 
-    def __init__(self, deadline: float, *, by_value: bool) -> None:
-        self._sink = _Sink(deadline)
+    def __init__(self, sink: _Sink, *, by_value: bool) -> None:
+        self._sink = sink
         self._by_value = by_value
         self._visited: dict[int, Any] = {}  # holds what it has seen, so that no id is used twice
         self._pickler, self._reducers = _judge(self._sink, by_value=by_value)
@@ -208,6 +210,7 @@ def _judge(sink: _Sink, *, by_value: bool) -> tuple[Callable[[], Any], Any]:
         except ImportError:  # without cloudpickle the standard pickle is the only judge
             by_value = False
     from parapluie.main_guard import main_is_importable
+    from parapluie.pickling import HIDDEN_MAIN, refuse_pipe_end
 
     base: Any = module.Pickler if by_value else pickle.Pickler
     hidden = not by_value and not main_is_importable()
@@ -219,9 +222,8 @@ def _judge(sink: _Sink, *, by_value: bool) -> tuple[Callable[[], Any], Any]:
             sink.check()
             if by_value:
                 return super().reducer_override(value)
-            if hidden and isinstance(value, (types.FunctionType, type)) and value.__module__ == "__main__":
-                from parapluie.pickling import HIDDEN_MAIN
-
+            refuse_pipe_end(value)
+            if hidden and isinstance(value, (types.FunctionType, type)) and _is_top_level(value):
                 raise pickle.PicklingError(HIDDEN_MAIN)
             return NotImplemented
 
@@ -230,6 +232,11 @@ def _judge(sink: _Sink, *, by_value: bool) -> tuple[Callable[[], Any], Any]:
         return Judge(sink, buffer_callback=_refuse_gaps) if by_value else Judge(sink, 5, buffer_callback=_refuse_gaps)
 
     return make, base.dispatch_table if by_value else copyreg.dispatch_table
+
+
+def _is_top_level(value: Any) -> bool:
+    """Say whether a function or class of the main module could be imported from another module."""
+    return bool(value.__module__ == "__main__") and "<" not in value.__qualname__
 
 
 def _refuse_gaps(buffer: pickle.PickleBuffer) -> None:

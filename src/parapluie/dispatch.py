@@ -25,7 +25,7 @@ import threading
 import time
 from collections import deque
 
-from parapluie import worker
+from parapluie import logs, worker
 from parapluie.backend import Backend, Begun, Buffers, Call, Loss
 from parapluie.ending import Ending
 from parapluie.errors import ExecutorShutdownError
@@ -40,9 +40,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from parapluie.mapping import MapRun
+    from parapluie.observers import Observers
     from parapluie.policies.shutdown import Shutdown
     from parapluie.settings import Settings
-    from parapluie.sharing.state import Shared
+    from parapluie.sharing.channel import Channel
+    from parapluie.sharing.inside import Inside
+    from parapluie.sharing.session_side import Side
+    from parapluie.sharing.state import Shared, SharedState
     from parapluie.stats import Stats
     from parapluie.work import Work
 
@@ -55,7 +59,10 @@ class Dispatcher:
     It lives until it is closed and everything has ended, whether or not somebody still holds an `Executor`.
     """
 
-    def __init__(self, settings: Settings, engine: Backend, shutdown: Shutdown) -> None:
+    def __init__(
+        self, settings: Settings, engine: Backend, shutdown: Shutdown, observers: Observers | None = None
+    ) -> None:
+        self.observers = observers  # None, in most programs
         self.settings, self.engine, self.shutdown = settings, engine, shutdown
         self.backend = settings.info.name
         self.isolated = settings.capabilities.isolated_memory
@@ -77,12 +84,16 @@ class Dispatcher:
         self.filler = 0  # the thread that fills
         self._rooms = 0  # how often room was announced
         self._full_at = -1  # what that was when the backend last took less than it was offered
+        self._began = False  # the backend has taken a call
         self._hint = max(1, settings.max_workers)  # how many calls to offer at a time
         self._counts = dict.fromkeys(("submitted", "failed", "cancelled", "retried", "lost"), 0)
         self._counting = threading.Lock()  # guards _counts, but for "submitted"; held for one addition
         self._in_caller = settings.capabilities.runs_in_caller
         self.clock = None if self._in_caller else Clock(f"parapluie-{self.backend}-clock")
-        self._shared: Shared | None = None  # guarded by _counting while it is made
+        self._shared: SharedState | None = None  # guarded by _counting while it is made
+        self.sessions: dict[int, Side] = {}  # that are open, or end
+        self.session_numbers = itertools.count(1)
+        self.inside: Inside | None = None  # makes tasks that know shared objects; None while they need not
         self.withdrawal = Withdrawal(self, self._queued, self._in_flight)
         self.ending = Ending(self, self._open, self._queued)
         # Theirs; each task passes here, so they are to be found in one step.
@@ -103,6 +114,8 @@ class Dispatcher:
             self.refuse()
         if self.error is not None:
             raise self.error
+        if self.observers is not None:
+            work.tell_submitted(self.observers)
         self._open[work.id] = work
         self._queued[work.id] = work
         self._counts["submitted"] += items
@@ -110,6 +123,7 @@ class Dispatcher:
         if self._stop_once.locked() or self.error is not None:  # it happened meanwhile: nobody would answer
             self._open.pop(work.id, None)
             if self._queued.pop(work.id, None) is not None:
+                work.tell_cancelled()
                 self.refuse()
         self.pump()
 
@@ -178,6 +192,9 @@ class Dispatcher:
             work.sent = True
             if work.options.task_timeout is not None:
                 self._watch(work.call_id, work.options.task_timeout)
+        if taken and not self._began:
+            self._began = True
+            self.ending.engine_began()
         if taken < len(works):
             self._full_at = rooms
             for work in reversed(works[taken:]):
@@ -289,6 +306,17 @@ class Dispatcher:
         if work is not None:
             work.mark = Begun(item, time.monotonic() if at is None else at)
 
+    def logged(self, call_id: int, item: int, pid: int, record: bytes) -> None:
+        work = self._in_flight.get(call_id)
+        task, attempt = (None, None) if work is None else work.named(item)
+        logs.handle(record, task=task, attempt=attempt, worker=f"{self.backend}-{pid}")
+
+    def take_logs(self, work: Work, pid: int, body: memoryview) -> None:
+        """Handle the log records that came with a reply."""
+        for item, record in pickle.loads(body):
+            task, attempt = (None, None) if item is None else work.named(item)
+            logs.handle(record, task=task, attempt=attempt, worker=f"{self.backend}-{pid}")
+
     def room(self, n: int = 1, /) -> None:
         self._hint = max(1, n)
         self._rooms += 1
@@ -297,6 +325,20 @@ class Dispatcher:
 
     def started(self) -> None:
         self.ending.started()
+
+    def worker_started(self, worker: str, pid: int | None = None) -> None:
+        if self.observers is not None:
+            self.observers.worker_started(worker, pid)
+
+    def worker_ended(
+        self, worker: str, pid: int | None = None, *, exit_code: int | None = None, lost: bool = False, why: str = ""
+    ) -> None:
+        if self.observers is None:
+            return
+        if lost:
+            self.observers.worker_lost(worker, pid, exit_code, why)
+        else:
+            self.observers.worker_stopped(worker, pid, exit_code)
 
     def start_failed(self, why: str, cause: BaseException | None = None) -> None:
         self.ending.start_failed(why, cause)
@@ -350,14 +392,49 @@ class Dispatcher:
             self.ending.check_drained()
 
     def shared(self) -> Shared:
-        """Return the factories of shared state: the backend's own, or one for this executor."""
+        """Return the factories of shared state, whose server is the backend's own or one for this executor."""
         with self._counting:
             if self._shared is None:
-                from parapluie.sharing.state import LocalShared, ServerShared
+                from parapluie.settings import need
+                from parapluie.sharing.state import local_state, served_state
 
-                server = getattr(self.engine, "server", None)
-                self._shared = ServerShared(self.context, server) if self.isolated else LocalShared()
-        return self._shared
+                why = "its workers cannot reach objects of this program"
+                need(self.settings.info, self.settings.capabilities, "shared_state", "executor.shared", why)
+                if self.isolated:
+                    server = getattr(self.engine, "server", None)
+                    alone = self._is_alone if self._in_caller else None
+                    self._shared = served_state(self.context, server, self._named, alone)
+                else:
+                    self._shared = local_state(self._named, self._is_alone)
+                self._shared.shared.limits_channels = not self._in_caller
+        return self._shared.shared
+
+    def channel(self, maxsize: int, name: str | None) -> Channel[Any]:
+        """Make a channel."""
+        from parapluie.settings import need
+
+        why = "its workers cannot reach a queue of this program"
+        need(self.settings.info, self.settings.capabilities, "channels", "executor.channel", why)
+        return self.shared().channel(maxsize, name=name)
+
+    def last_call(self) -> None:
+        """Note that the executor is being shut down, so that nobody waits in a channel for what cannot come."""
+        if self._shared is not None:
+            self._shared.shared.last_call()
+
+    def _named(self, inside: Inside) -> None:
+        """Note how tasks find the shared objects."""
+        if self.clock is not None:
+            from parapluie.starvation import Starvation
+
+            inside.holding = Starvation(self, inside, self._open, self.clock).look_soon
+        self.inside = inside
+
+    def _is_alone(self) -> bool:
+        """Say whether nothing runs in this program but the calling thread, and so tasks one after another."""
+        from parapluie.starting import threads_beside_this
+
+        return self._in_caller and not threads_beside_this()
 
     def close_shared(self) -> None:
         """Close the shared state, if there is any."""

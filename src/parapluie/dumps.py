@@ -7,21 +7,33 @@ starts (`PYTHONFAULTHANDLER`, `-X faulthandler`, a fork of a process that has en
 dumps are looked for where it writes them, mostly on stderr; and what an initializer or a task enables takes the place
 of ours. The parent then has no dump to show.
 
-How an open file gets to the worker, by which start method, is all in here.
+A worker that ends before it can answer anything leaves a note in the same file, see `DumpFile.note`.
+
+Beside the file travels the pipe for log records.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
-import sys
+from contextlib import suppress
+
+from parapluie import travel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    # What the parent logs, see logs.py: what `logging.disable` was told; level, disabled and lowest handler by logger.
+    LogSettings = tuple[int, dict[str, tuple[int, bool, int]]]
 
 _MOST_BYTES = 1 << 20  # that are read; faulthandler itself writes 100 frames for each of 100 threads at most
 
+_NOTE = b"parapluie: "  # begins a note; faulthandler writes nothing that begins so
+
+_to_note: bytes | None = None  # what is left in the next file that comes to this process, see `note_on_arrival`
+_noted = False
 _ours = False  # the fault handler of this process writes where we told it to; true in what it forks, too
 
 
@@ -32,7 +44,7 @@ class DumpFile:
         self._fd = _file_without_name()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (None if self._fd is None else _to_be_sent(self._fd),)
+        return _arrived, (None if self._fd is None else travel.sent(self._fd),)
 
     def enable(self) -> None:
         """Have the fault handler of this process, the worker, write here, unless it is on already."""
@@ -51,6 +63,19 @@ class DumpFile:
         os.lseek(self._fd, max(0, size - _MOST_BYTES), os.SEEK_SET)
         return os.read(self._fd, _MOST_BYTES).decode("ascii", "replace")
 
+    def note(self, data: bytes) -> bool:
+        """Leave a note for the parent, from a worker that is about to end; False if there is no file for it."""
+        if self._fd is None:
+            return False
+        # As text without a line's end, which Windows would write as two bytes.
+        os.write(self._fd, _NOTE + data.hex().encode())
+        return True
+
+    def noted(self) -> bytes | None:
+        """Return the note that the worker, which is dead, has left; None if there is none."""
+        text = self.read().encode("ascii", "replace")
+        return bytes.fromhex(text[len(_NOTE) :].decode()) if text.startswith(_NOTE) else None
+
     def close(self) -> None:
         """Let go of the file, which is then gone."""
         if self._fd is not None:
@@ -59,46 +84,47 @@ class DumpFile:
 
 
 def _arrived(sent: Any) -> DumpFile:
+    global _noted  # noqa: PLW0603 - see above
     file = DumpFile.__new__(DumpFile)
-    file._fd = None if sent is None else _received(sent)  # noqa: SLF001 - it is being made
+    file._fd = None if sent is None else travel.received(sent)  # noqa: SLF001 - it is being made
+    if _to_note is not None:
+        _noted = file.note(_to_note)
     return file
+
+
+class LogEnd:
+    """The end of a pipe that log records are written to. It travels to every worker as that is started.
+
+    Attributes: fd: a descriptor; on Windows a handle. The parent closes its own, a worker's goes with it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived_end, (travel.sent_end(self.fd),)
+
+
+def _arrived_end(sent: Any) -> LogEnd:
+    return LogEnd(travel.received_end(sent))
+
+
+def note_on_arrival(data: bytes, arrive: Callable[[], object]) -> bool:
+    """Leave a note in the file that comes to this process while a function is called; say whether one came.
+
+    As soon as it comes: if what comes with it cannot be read, ends of pipes are let go of, and the parent, which sees
+    them close, ends this process at once.
+    """
+    global _to_note  # noqa: PLW0603 - a process is started with one file
+    _to_note = data
+    with suppress(Exception):
+        arrive()
+    return _noted
 
 
 def _file_without_name() -> int | None:
     """Open one; None where that cannot be: a worker can do without."""
-    if sys.platform == "linux" and hasattr(os, "memfd_create"):
-        try:
-            return os.memfd_create("parapluie-dump")
-        except OSError:  # a sandbox; or there are too many files open, and then the next try fails as well
-            pass
-    import tempfile
-
     try:
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
+        return travel.file_without_name("parapluie-dump")
     except OSError:
         return None
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _to_be_sent(fd: int) -> Any:
-        from multiprocessing.context import get_spawning_popen
-
-        popen: Any = get_spawning_popen()
-        return popen.duplicate_for_child(msvcrt.get_osfhandle(fd))
-
-    def _received(sent: Any) -> int:
-        return msvcrt.open_osfhandle(sent, os.O_APPEND)
-
-else:
-
-    def _to_be_sent(fd: int) -> Any:
-        from multiprocessing.reduction import DupFd
-
-        return DupFd(fd)
-
-    def _received(sent: Any) -> int:
-        fd: int = sent.detach()
-        return fd

@@ -23,8 +23,10 @@ import time
 from contextlib import suppress
 from importlib import import_module
 
-from parapluie import stdlib_private, worker
+from parapluie import main_guard, stdlib_private, worker
 from parapluie.backend import Stop
+from parapluie.condition import LOOK_SECONDS
+from parapluie.errors import MissingMainGuardError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +63,22 @@ class Ending:
 
     def expect(self) -> None:
         """Get ready for the end, before the engine is started: for the interpreter's exit, and for a failure."""
-        _register_exit()
+        stdlib_private.before_threads_end(_close_all)
         if "parapluie.pool_errors" not in sys.modules:
             self._kept.append(os.open(os.devnull, os.O_RDONLY))
             if self._clock is not None:
                 self._clock.at(time.monotonic() + _SETTLED_SECONDS, self.prepare_for_failure)
+
+    def engine_began(self) -> None:
+        """Note that the engine has taken its first call.
+
+        By now its library has registered what is to end it at exit, and that is not to come before ours.
+        """
+        stdlib_private.before_threads_end(_close_all)
+
+    def over(self) -> bool:
+        """Say whether everything has ended, so that no answer comes any more."""
+        return self._closed.is_set()
 
     # ---- closing ----------------------------------------------------------------------------------------------
 
@@ -103,10 +116,13 @@ class Ending:
 
     def _begin_close(self, *, wait: bool, cancel: bool, hurry: bool) -> None:
         self._dispatcher.closing = True
+        for side in list(self._dispatcher.sessions.values()):
+            side.close()
         if cancel or hurry:
             self._cancel_all()
         for run in list(self._maps.values()):
             run.drain(wait=wait)
+        self._dispatcher.last_call()
         if hurry:
             self._request_stop(Stop(self._grace))
         else:
@@ -117,6 +133,7 @@ class Ending:
         self._cancel_all()
         stop = Stop(0.0 if kill else self._grace, kill=kill)
         if not self._request_stop(stop) and kill:
+            self._end_sessions(stop)
             self._engine.stop(stop)
 
     def _cancel_all(self) -> None:
@@ -127,7 +144,8 @@ class Ending:
 
     def _wait_closed(self) -> None:
         if self._clock is None or threading.current_thread() is not self._clock.thread:
-            self._closed.wait()
+            while not self._closed.wait(LOOK_SECONDS):  # as `Condition` waits
+                continue
 
     # ---- stopping the engine ----------------------------------------------------------------------------------
 
@@ -149,6 +167,7 @@ class Ending:
 
     def _stop(self, stop: Stop) -> None:
         dispatcher = self._dispatcher
+        self._end_sessions(stop)
         try:
             if self.engine_started:
                 self._engine.stop(stop)
@@ -156,6 +175,8 @@ class Ending:
             _log.exception("parapluie: backend %r failed to stop", self._backend)
             dispatcher.error = dispatcher.error or self.broke(f"could not stop: {error!r}")
         for work in list(self._open.values()):
+            if dispatcher.error is None and work.id in self._queued and work.cancel():
+                continue  # it came back while the engine was being stopped, as one that had not begun
             self._queued.pop(work.id, None)
             work.failed(dispatcher.error or self.broke("stopped before the task could run"))
         dispatcher.close_shared()
@@ -165,6 +186,13 @@ class Ending:
         if self._clock is not None:
             self._clock.stop()
 
+    def _end_sessions(self, stop: Stop) -> None:
+        sides = list(self._dispatcher.sessions.values())
+        if sides:
+            from parapluie.sharing.session_side import end_sessions
+
+            end_sessions(sides, stop, "at shutdown")
+
     # ---- breaking ---------------------------------------------------------------------------------------------
 
     def broken(self, error: BaseException) -> None:
@@ -172,12 +200,15 @@ class Ending:
         self.prepare_for_failure()
         from parapluie.pool_errors import BackendBrokenError, WorkerInitError
 
-        if not isinstance(error, BackendBrokenError | WorkerInitError):
+        # A missing guard stays as it is, since it says all that there is to know.
+        if not isinstance(error, BackendBrokenError | WorkerInitError | MissingMainGuardError):
             cause, error = error, self.broke(f"backend {self._backend!r} broke: {worker.describe(error)}")
             error.__cause__ = cause
         dispatcher = self._dispatcher
         if dispatcher.error is None:
             dispatcher.error = error
+            if isinstance(error, MissingMainGuardError):
+                main_guard.say_at_exit(error)
         for run in list(self._maps.values()):
             run.broken(dispatcher.error)
         for work in list(self._open.values()):
@@ -190,7 +221,13 @@ class Ending:
         self._failed_starts = 0
 
     def start_failed(self, why: str, cause: BaseException | None) -> None:
-        """Note that a worker ended before it was ready; too many in a row end everything."""
+        """Note that a worker ended before it was ready; too many in a row end everything.
+
+        A missing main guard does so at once: every other worker would find it missing, too.
+        """
+        if isinstance(cause, MissingMainGuardError):
+            self.broken(cause)
+            return
         with self._counting:
             self._failed_starts += 1
             tries = self._failed_starts
@@ -204,6 +241,10 @@ class Ending:
 
         error = WorkerInitError(self._backend, why, tries=tries)
         error.__cause__ = cause
+        if getattr(sys, "frozen", False):
+            from parapluie import frozen
+
+            error.add_note(frozen.HINT)
         self.broken(error)
 
     def broke(self, what: str) -> BaseException:
@@ -236,17 +277,4 @@ def _close_all() -> None:
         ending.close(wait=True)
 
 
-def _register_exit() -> None:
-    """Have what is open closed at exit, before concurrent.futures closes the executors that an engine may consist of.
-
-    It does so before other exit handlers run. All of them run last in, first out; so ours is registered again when
-    that module is there by now, and was not the last time.
-    """
-    there = "concurrent.futures.process" in sys.modules
-    if there not in _registered:
-        _registered.add(there)
-        stdlib_private.before_threads_end(_close_all)
-
-
-_registered: set[bool] = set()  # whether that module was there
-atexit.register(_close_all)  # after that of multiprocessing.util, for the same reason
+atexit.register(_close_all)  # after that of multiprocessing.util, so that it runs before that ends what is left

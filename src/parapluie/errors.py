@@ -3,10 +3,21 @@
     ParapluieError
     ├── ConfigError                  (ValueError)       a setting that cannot be honoured
     │   ├── UnknownBackendError      (LookupError)
+    │   ├── ConfigFileError                             a configuration file with problems
     │   ├── CapabilityError                             the backend cannot do what was asked
     │   └── MissingMainGuardError    (RuntimeError)     a script that starts workers when it is imported
     ├── PluginError                                     a plugin that cannot be used
     ├── ExecutorShutdownError        (RuntimeError)     submit after shutdown
+    ├── JournalError                                    a journal that cannot be used, or a value that it cannot hold
+    │   └── JournalMismatchError                        it is of another function, or of other input
+    ├── ChannelBrokenError                              nobody is left to put into a channel, or to take out of it
+    ├── ChannelClosedError                              it takes no more items, or gives none any more
+    ├── SharedStateError             (LookupError)      a shared object that cannot be used
+    ├── SharedStateLostError         (ConnectionError)  the server of shared objects is gone
+    ├── TooManyFailuresError                            a `map` stopped, since more items failed than were allowed
+    ├── SessionClosedError           (BrokenPipeError)  a message to a session that takes no more
+    ├── MessagePicklingError         (PicklingError)    a message that cannot be sent
+    ├── MessageUnpicklingError       (UnpicklingError)  a message that arrived and cannot be read back
     ├── BackendError                                    the engine as a whole
     │   ├── BackendBrokenError       (BrokenProcessPool)
     │   └── WorkerInitError          (BrokenProcessPool)
@@ -19,10 +30,12 @@
         ├── TaskTimeoutError         (TimeoutError)
         └── RemoteError                                 stands in for an exception that cannot travel
 
+    ForkWithThreadsWarning           (RuntimeWarning)   workers are forked beside other threads
+
 The second bases are what callers of the standard library already catch. Constructors take facts, build the
 sentence, and keep the facts as attributes; every exception here survives a pickle round trip with them.
 
-Those that are `BrokenProcessPool`s are in pool_errors.py.
+Those that are `BrokenProcessPool`s are in pool_errors.py, those of shared state in state_errors.py.
 """
 
 from __future__ import annotations
@@ -32,6 +45,7 @@ import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Self
 
 
@@ -56,6 +70,21 @@ class ParapluieError(Exception):
 
 class ConfigError(ParapluieError, ValueError):
     """A setting is unknown, of the wrong type, out of range, or contradicts another one."""
+
+
+class ConfigFileError(ConfigError):
+    """A configuration file cannot be used; the message lists all that is wrong with it.
+
+    Attributes: path (as text), problems (each with key, text, line or None; str() of one is a line of the message).
+    """
+
+    def __init__(self, path: str, problems: Sequence[Any]) -> None:
+        self.path, self.problems = path, tuple(problems)
+        if len(self.problems) == 1:
+            super().__init__(f"{path}: {self.problems[0]}")
+        else:
+            lines = "".join(f"\n  {problem}" for problem in self.problems)
+            super().__init__(f"{path} has {len(self.problems)} problems:{lines}")
 
 
 class UnknownBackendError(ConfigError, LookupError):
@@ -83,19 +112,44 @@ class CapabilityError(ConfigError):
 
 
 class MissingMainGuardError(ConfigError, RuntimeError):
-    """The main module makes an executor while a worker is importing it.
+    """The main module makes an executor while a worker is importing it; or, where it is frozen, while it runs it.
 
     Attributes: file, line and statement: what has to move under the guard; None where it is not known.
+    frozen: the program is a frozen one, which has not called `multiprocessing.freeze_support()`.
     """
 
-    def __init__(self, file: str | None = None, line: int | None = None, statement: str | None = None) -> None:
-        self.file, self.line, self.statement = file, line, statement
+    def __init__(
+        self, file: str | None = None, line: int | None = None, statement: str | None = None, *, frozen: bool = False
+    ) -> None:
+        self.file, self.line, self.statement, self.frozen = file, line, statement, frozen
         place = f"{file}, line {line}," if file else "the main module"
+        if frozen:
+            super().__init__(
+                f"{place} starts workers in a process that is to be a worker itself: a frozen program starts itself "
+                "again for each. Call freeze_support() before anything else, where it then becomes one:\n\n"
+                '    if __name__ == "__main__":\n        multiprocessing.freeze_support()\n        main()\n'
+            )
+            return
         super().__init__(
             f"{place} starts workers whenever it is imported, and every worker imports it. Move that line under a "
             f'guard, so that it runs in the first process only:\n\n    if __name__ == "__main__":\n'
             f"        {statement or 'main()'}\n"
         )
+
+
+class ForkWithThreadsWarning(RuntimeWarning):
+    """Workers are forked while other threads of the program run. Attribute: threads (their names, some of many)."""
+
+    def __init__(self, threads: tuple[str, ...]) -> None:
+        self.threads = threads
+        super().__init__(
+            f"workers are forked (start_method='fork') beside other threads: {', '.join(threads)}. A lock that one of "
+            "them holds at that moment is locked in the worker for ever, and a task that needs it hangs; use "
+            "start_method='forkserver' or 'spawn', or have the workers start before the threads"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.threads,), vars(self)
 
 
 class PluginError(ParapluieError):
@@ -119,6 +173,58 @@ class ExecutorShutdownError(ParapluieError, RuntimeError):
         super().__init__(f"cannot schedule new futures {when} (executor on backend {backend!r})")
 
 
+class JournalError(ParapluieError):
+    """A journal cannot be read or written, is in use, or cannot hold a value. Attributes: path, problem."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"journal {path!r} {problem}")
+
+
+class JournalMismatchError(JournalError):
+    """A journal was made by another function, or of other input. Attributes: path, problem."""
+
+
+class TooManyFailuresError(ParapluieError):
+    """More items of a `map` have failed than `max_failures` allows. The last of their errors is the `__cause__`.
+
+    Attributes: failed, answered (items, the failed ones among them), limit (as it was given).
+    """
+
+    def __init__(self, failed: int, answered: int, limit: int | str) -> None:
+        self.failed, self.answered, self.limit = failed, answered, limit
+        super().__init__(
+            f"{failed} of {answered} items failed, which is more than max_failures={limit!r} allows; "
+            "what had not begun was cancelled"
+        )
+
+
+class SessionClosedError(ParapluieError, BrokenPipeError):
+    """A message was sent that nobody will receive. Attributes: session (as `session 1`), why."""
+
+    def __init__(self, session: str, *, why: str) -> None:
+        self.session, self.why = session, why
+        message = f"nothing more can be sent in {session}: {why}"
+        super().__init__(message)
+        self.args = (message,)  # OSError takes what its __new__ was given, which are our facts
+
+
+class MessagePicklingError(ParapluieError, pickle.PicklingError):
+    """A message cannot be sent. Attributes: session, path (as `message.client._lock`), found (the type there)."""
+
+    def __init__(self, session: str, problem: str, *, path: str | None = None, found: str | None = None) -> None:
+        self.session, self.path, self.found = session, path, found
+        super().__init__(f"a message cannot be sent in {session}: {problem}")
+
+
+class MessageUnpicklingError(ParapluieError, pickle.UnpicklingError):
+    """A message arrived, and reading it back failed here. Attribute: session."""
+
+    def __init__(self, session: str, problem: str) -> None:
+        self.session = session
+        super().__init__(f"a message in {session} arrived and could not be read back: {problem}")
+
+
 class BackendError(ParapluieError):
     """The engine failed as a whole. Attribute: backend."""
 
@@ -131,6 +237,11 @@ class TaskError(ParapluieError):
     """One task failed for a reason of ours, not because it raised. Attribute: task_id."""
 
     task_id: int | str | None = None
+
+
+def called(task_id: int | str | None) -> str:
+    """Say which task it is; a session, which has a function of its own, is named as that: `session 1`."""
+    return task_id if isinstance(task_id, str) and task_id.startswith("session ") else f"task {task_id}"
 
 
 class TaskPicklingError(TaskError, pickle.PicklingError):
@@ -151,7 +262,7 @@ class TaskPicklingError(TaskError, pickle.PicklingError):
     ) -> None:
         self.task_id, self.backend, self.path, self.found, self.where = task_id, backend, path, found, where
         place = f"; submitted at {where}" if where else ""
-        super().__init__(f"task {task_id} cannot be sent to backend {backend!r}: {problem}{place}")
+        super().__init__(f"{called(task_id)} cannot be sent to backend {backend!r}: {problem}{place}")
 
 
 class ResultPicklingError(TaskError, pickle.PicklingError):
@@ -164,7 +275,7 @@ class ResultPicklingError(TaskError, pickle.PicklingError):
         self, task_id: int | str | None, problem: str, *, path: str | None = None, found: str | None = None
     ) -> None:
         self.task_id, self.path, self.found = task_id, path, found
-        super().__init__(f"the result of task {task_id} cannot be sent back: {problem}")
+        super().__init__(f"the result of {called(task_id)} cannot be sent back: {problem}")
 
 
 _LARGEST_EXIT_CODE = 0x7FFFFFFF

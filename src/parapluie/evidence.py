@@ -81,14 +81,17 @@ def _count(file: str) -> int | None:
     return None
 
 
-def evidence_of(exit_code: int | None, dump: DumpFile | None, oom_kills: OomKills, *, ours: bool) -> Evidence:
+def evidence_of(
+    exit_code: int | None, dump: DumpFile | None, oom_kills: OomKills | None = None, *, ours: bool = False
+) -> Evidence:
     """Find out what can be known of a worker's death.
 
     Args:
+        oom_kills: None: it is not to be asked.
         ours: whether we have killed it ourselves.
     """
     if exit_code == _SIGKILL:
-        return Evidence(oom=not ours and oom_kills.one_more())
+        return Evidence(oom=oom_kills is not None and not ours and oom_kills.one_more())
     if dump is None or not _dumps(exit_code):  # what the file holds then was written by what a task forked
         return Evidence()
     return Evidence(dump=last_lines(dump.read()))

@@ -26,11 +26,14 @@ class Future(LightFuture["T"]):
         attempts: attempts begun so far; 1 for a task that was not repeated.
         worker: the worker that ran the last attempt that was answered, as `process-4711` (backend and process id)
             or the name of a thread; None while there is none.
+        output: with `capture_output`, what the last attempt that was answered printed to `sys.stdout` and `sys.stderr`,
+            in that order in which it came; "" until then. None where nothing is captured.
     """
 
     # On the class, since each task has a future and few need them all.
     task_id: int | str | None = None
     attempts: int = 0
+    output: str | None = None
     _task: Task | None = None
     _worker: tuple[str, int] | str | None = None
 

@@ -6,7 +6,8 @@ answered before anybody waits for them, so they need none.
 
 Touches what is private to `concurrent.futures.Future`: `_condition`, `_state`, `_result`, `_exception`, `_waiters` and
 `_done_callbacks`, which `concurrent.futures.wait` and `as_completed` use from outside, too. They all take the
-condition before they look at the rest. `tests/unit/test_light_future.py` fails when a new Python changes that.
+condition before they look at the rest. And `_invoke_callbacks`, which lets a callback's exit through.
+`tests/unit/test_light_future.py` fails when a new Python changes that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import concurrent.futures
 import threading
 
 from parapluie.condition import Condition
+from parapluie.exits import may_be_the_programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _PENDING = concurrent.futures._base.PENDING  # noqa: SLF001
 _FINISHED = concurrent.futures._base.FINISHED  # noqa: SLF001
+
+_LOGGER = concurrent.futures._base.LOGGER  # noqa: SLF001
 
 # Held for the few instructions in which a future gets a condition of its own or ends without one, so that the two
 # cannot happen at once. Re-entrant, since a finalizer or signal handler may come in between.
@@ -91,6 +95,15 @@ class LightFuture(concurrent.futures.Future["T"]):
             self._condition = _settled
             self._has_condition = True
         return True
+
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException as error:
+                if may_be_the_programs(error):
+                    raise
+                _LOGGER.exception("exception calling callback for %r", self)
 
     def result(self, timeout: float | None = None) -> T:
         if self._state == _FINISHED and self._exception is None:  # it is final, and needs no lock to be seen

@@ -15,12 +15,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from parapluie import worker
 from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges, handing_over
 from parapluie.condition import Condition
 from parapluie.errors import ExecutorShutdownError
+from parapluie.exits import may_be_the_programs
 from parapluie.replies import Failure
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
     from parapluie.errors import TaskPicklingError
     from parapluie.pickling import Serializer
     from parapluie.policies.retry import Retry
+    from parapluie.sharing.inside import InsideTask
 
 
-class Outcome(NamedTuple):
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple, Generic[T]):
     """One item's fate, as `map(on_error="collect")` yields it.
 
     Attributes: index (of the item in the input), value (None if it failed), error (None if it did not), attempts,
@@ -41,7 +46,7 @@ class Outcome(NamedTuple):
     """
 
     index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody misses here
-    value: Any
+    value: T
     error: BaseException | None
     attempts: int
     seconds: float
@@ -81,7 +86,10 @@ class MapRun:
         advanced: the consumer has asked for a result. dropped: nobody will. abandoned: the consumer has gone half-way.
         cancelled: items that come back are not dispatched again.
         source_error: what the input raised, to be passed on after what it gave before.
+        watched: somebody wants to know of each item that is answered, see watched.py.
     """
+
+    watched = False
 
     def __init__(
         self,
@@ -97,11 +105,21 @@ class MapRun:
         chunksize: int | None,
         buffersize: int | None,
     ) -> None:
-        self.dispatcher, self.function, self.options, self.retry = dispatcher, function, options, retry
+        self.dispatcher, self.options, self.retry = dispatcher, options, retry
         number = next(dispatcher.numbers)
         self.name = f"{name}-{number}" if name else str(number)
+        self.function = function
+        self.inside: InsideTask | None = None  # where the executor has channels or named objects
+        self.failure: BaseException | None = None  # of the first item that failed; noted where there are channels
+        if dispatcher.inside is not None:
+            self.function = self.inside = dispatcher.inside(function, self.name)
+            dumps = self.inside.noting(dumps)
+            if not dispatcher.isolated:
+                self.inside.look_at(function)
         takes_back = dispatcher.settings.capabilities.takes_back_items
         target = Sizer.LONG_SECONDS if takes_back else Sizer.TARGET_SECONDS
+        if options.task_timeout is not None and not takes_back:
+            chunksize = 1  # results come with the chunk's reply, so that an item which overruns would cost the others
         self.sizer = Sizer(chunksize, target, dispatcher.max_workers)
         self.window = Window(dispatcher.max_workers, buffersize)
         self.chunks: deque[Chunk] = deque()
@@ -118,18 +136,20 @@ class MapRun:
         self._function_buffers: Buffers = ()  # kept once, and part of every call
         self._function_failure: BaseException | None = None
         if dispatcher.isolated:
-            self._dump_function()
+            self._dump_function(function)
         self._changed = Condition()  # notified when a chunk has made progress; guards the window's figures
         self._feeding = threading.Lock()  # one reader of the input at a time; never waited for
         dispatcher.maps[id(self)] = self
 
-    def _dump_function(self) -> None:
+    def _dump_function(self, given: Callable[..., Any]) -> None:
         buffers: list[pickle.PickleBuffer] = []
         try:
             self._function_pickle = self._dumps(self.function, buffers.append)
             self._function_buffers = self.dispatcher.keep(buffers)
-        except Exception as error:  # noqa: BLE001 - whatever pickling raised is what each item ends with
-            self._function_failure = self._explain(self.function, error, self.name)
+        except BaseException as error:  # whatever pickling raised is what each item ends with
+            if may_be_the_programs(error):
+                raise
+            self._function_failure = self._explain(given, error, self.name)
 
     # ---- reading the input ------------------------------------------------------------------------------------
 
@@ -150,7 +170,9 @@ class MapRun:
         items: list[Any] = []
         try:
             items.extend(islice(self._source, wanted))
-        except Exception as error:  # noqa: BLE001 - the input's own error is the consumer's, after what came before it
+        except BaseException as error:  # the input's own error is the consumer's, after what came before it
+            if may_be_the_programs(error):
+                raise
             self.source_error = error
         if items and not self.exhausted:
             self._launch([items] if self._single else list(zip(*items, strict=True)), len(items))
@@ -186,6 +208,8 @@ class MapRun:
         """Pickle the items into the chunk; return the failures of those that cannot be."""
         if not self.dispatcher.isolated:
             chunk.columns = columns
+            if self.inside is not None:
+                self.inside.look_at(columns)
             return {}
         if self._function_failure is not None:
             return dict.fromkeys(range(chunk.count), self._function_failure)
@@ -212,7 +236,9 @@ class MapRun:
                 data = self._dumps(row, buffers.append)
                 kept += self.dispatcher.keep(buffers)
                 chunk.size += sum(memoryview(buffer).nbytes for buffer in buffers)
-            except Exception as error:  # noqa: BLE001 - it is this item's failure, and no other's
+            except BaseException as error:  # it is this item's failure, and no other's
+                if may_be_the_programs(error):
+                    raise
                 failures[item] = self._explain(row, error, chunk.item_id(item))
                 data = b""
             packed.append((data, first, before + len(kept)))
@@ -223,10 +249,20 @@ class MapRun:
         self.exhausted = True
         self._source = iter(())
         self.dispatcher.map_fed(self)
+        self.check_over()
         with self._changed:
             self._changed.notify_all()
 
+    def check_over(self) -> None:
+        """Tell channels, if it holds any, that it is over. Asked whenever something of it has ended."""
+        if self.inside is not None and self.exhausted and not self.dispatcher.works_of(self):
+            self.inside.ended(self.failure)
+
     # ---- progress ---------------------------------------------------------------------------------------------
+
+    def watch(self, chunk: Chunk, first: int, values: Sequence[Any], *, failures: bool) -> None:
+        """Take a look at the results of neighbouring items before anybody else can; called by the chunk, if watched."""
+        raise NotImplementedError
 
     def progress(self, chunk: Chunk) -> None:
         """Note that items of a chunk were answered; called by the chunk, in any thread."""
@@ -270,6 +306,10 @@ class MapRun:
         for chunks in (self.chunks, self.ready):
             if chunk in chunks:
                 chunks.remove(chunk)
+
+    def results(self, *, ordered: bool, on_error: str, deadline: float | None) -> Iterator[Iterable[Any]]:
+        """Yield what the consumer gets, as many results at a time as are there; feed the map on the way."""
+        return results_of(self, ordered=ordered, on_error=on_error, deadline=deadline)
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -377,18 +417,13 @@ def blocks_of(
 ) -> Generator[Iterable[Any], None, None]:
     """Yield a map's results, as many at a time as are there, and feed it on the way."""
     deadline = None if timeout is None else monotonic() + timeout
-    return _blocks(run, ordered=ordered, on_error=on_error, deadline=deadline, lease=lease)
+    return _blocks(run, run.results(ordered=ordered, on_error=on_error, deadline=deadline), lease)
 
 
-def _blocks(
-    run: MapRun, *, ordered: bool, on_error: str, deadline: float | None, lease: object
-) -> Generator[Iterable[Any], None, None]:
+def _blocks(run: MapRun, results: Iterator[Iterable[Any]], lease: object) -> Generator[Iterable[Any], None, None]:
     run.advanced = True
     try:
-        while (chunk := _next_chunk(run, deadline, ordered=ordered)) is not None:
-            yield from _chunk_blocks(run, chunk, on_error, deadline)
-            run.taken(chunk)
-            chunk = None
+        yield from results
     except GeneratorExit:
         run.abandon()
         raise
@@ -399,6 +434,16 @@ def _blocks(
         del lease
     if run.source_error is not None:
         raise run.source_error
+
+
+def results_of(
+    run: MapRun, *, ordered: bool, on_error: str, deadline: float | None
+) -> Generator[Iterable[Any], None, None]:
+    """Yield the results of a map's chunks."""
+    while (chunk := _next_chunk(run, deadline, ordered=ordered)) is not None:
+        yield from _chunk_blocks(run, chunk, on_error, deadline)
+        run.taken(chunk)
+        chunk = None
 
 
 def _next_chunk(run: MapRun, deadline: float | None, *, ordered: bool) -> Chunk | None:
@@ -418,7 +463,10 @@ def _chunk_blocks(run: MapRun, chunk: Chunk, on_error: str, deadline: float | No
     """Yield a chunk's results: all that are left at once when it is complete, before that one by one as they come."""
     item = 0
     while item < chunk.count:
-        if chunk.left == 0 and not chunk.failures and on_error != "collect":
+        if chunk.left == 0 and on_error == "collect":
+            yield (outcome_of(chunk, left, _take(chunk.results, left)) for left in range(item, chunk.count))
+            return
+        if chunk.left == 0 and not chunk.failures:
             yield chunk.rest(item)
             return
         if chunk.results[item] is MISSING:
@@ -426,7 +474,7 @@ def _chunk_blocks(run: MapRun, chunk: Chunk, on_error: str, deadline: float | No
             run.wait(lambda item=item: chunk.results[item] is not MISSING, deadline)  # type: ignore[misc]
             continue
         if on_error == "collect":
-            yield (_outcome(chunk, item),)
+            yield (outcome_of(chunk, item, _take(chunk.results, item)),)
         elif type(chunk.results[item]) is not Failure:
             yield handing_over([_take(chunk.results, item)])
         elif on_error == "raise":
@@ -444,8 +492,8 @@ def _take(results: list[Any], item: int) -> Any:
     return value
 
 
-def _outcome(chunk: Chunk, item: int) -> Outcome:
-    result = _take(chunk.results, item)
+def outcome_of(chunk: Chunk, item: int, result: Any) -> Outcome[Any]:
+    """Return an item's fate; its number is that in the chunk."""
     book = chunk.books.get(item)
     seconds = chunk.seconds.get(item, 0.0)
     if type(result) is Failure:

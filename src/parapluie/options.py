@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from parapluie import registry
 from parapluie.backend import NoOptions
@@ -13,7 +14,61 @@ from parapluie.words import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from attrs import Attribute
+
     from parapluie.backend import BackendInfo
+
+
+class Option(NamedTuple):
+    """An option of a backend: its name, its type and its default as they are written in Python, and what it is."""
+
+    name: str
+    type: str
+    required: bool
+    default: str | None
+    about: str
+
+
+def describe_options(info: BackendInfo) -> list[Option]:
+    """Return the options that a backend has of its own.
+
+    Raises:
+        PluginError: if the backend has no proper options class.
+        BackendError: if that class cannot be imported.
+    """
+    import attrs
+
+    fields = _fields(info)
+    if not fields:
+        return []
+    cls = registry.options_class(info)
+    types = _types(cls)
+    options = []
+    for name, field in fields.items():
+        default: Any = field.default
+        made = isinstance(default, attrs.Factory) and not default.takes_self  # type: ignore[arg-type]
+        shown = None if default is attrs.NOTHING else repr(default.factory() if made else default)
+        kind = _type_name(types.get(field.name, field.type))
+        options.append(Option(name, kind, shown is None, shown, _about(name, cls)))
+    return options
+
+
+def _about(name: str, cls: type) -> str:
+    """Return what the docstring of an options class says of an option, as `name: text` with all lines of the text."""
+    found = re.search(rf"^( *){name}: (.*(?:\n\1 +\S.*)*)", cls.__doc__ or "", re.MULTILINE)
+    return " ".join(found[2].split()) if found else ""
+
+
+def _fields(info: BackendInfo) -> dict[str, Attribute[Any]]:
+    """Return what the options class of a backend takes, by the names of its parameters."""
+    if info.options is None:
+        return {}
+    import attrs
+
+    cls = registry.options_class(info)
+    if not attrs.has(cls):
+        raise PluginError(f"the options class {info.options} of backend {info.name!r} is not an attrs class")
+    return {field.alias: field for field in attrs.fields(cls) if field.init}
 
 
 def make_options(info: BackendInfo, given: Mapping[str, Any], parameters: Sequence[str]) -> object:
@@ -32,10 +87,8 @@ def make_options(info: BackendInfo, given: Mapping[str, Any], parameters: Sequen
         return NoOptions()
     import attrs
 
+    fields = _fields(info)
     cls = registry.options_class(info)
-    if not attrs.has(cls):
-        raise PluginError(f"the options class {info.options} of backend {info.name!r} is not an attrs class")
-    fields = {field.alias: field for field in attrs.fields(cls) if field.init}
     _check_names(info, given, tuple(fields), parameters)
     lacking = [name for name, field in fields.items() if field.default is attrs.NOTHING and name not in given]
     if lacking:

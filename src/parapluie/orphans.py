@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 
+_LOOK_SECONDS = 0.5  # between looks whether the parent is still there, where nothing tells
+
+
 def end_with_parent() -> None:
     """Make this multiprocessing child end when its parent is gone. Call it in the main thread, once.
 
@@ -31,12 +34,15 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is None:
         return
-    if sys.platform == "linux":
-        _ask_for_signal(parent.sentinel)
-    else:
-        import threading
+    sentinel: int | None = parent.sentinel
+    if sentinel is not None and sys.platform == "linux":
+        _ask_for_signal(sentinel)
+        return
+    if sentinel is None:  # an engine that starts processes by a way of its own, which leaves that out
+        sentinel = _sentinel_of(parent.pid or os.getppid())
+    import threading
 
-        threading.Thread(target=_wait_for_parent, args=(parent.sentinel,), name="parapluie-parent", daemon=True).start()
+    threading.Thread(target=_wait_for_parent, args=(sentinel,), name="parapluie-parent", daemon=True).start()
 
 
 def _ask_for_signal(sentinel: int) -> None:
@@ -53,10 +59,27 @@ def _ask_for_signal(sentinel: int) -> None:
         os._exit(1)
 
 
-def _wait_for_parent(sentinel: int) -> None:
-    from multiprocessing.connection import wait
+def _sentinel_of(pid: int) -> int | None:
+    """Return what can be waited for until a process ends; None on a platform that has no such thing."""
+    from parapluie import waits
 
-    wait([sentinel])
+    try:
+        return waits.end_of(pid)
+    except (ProcessLookupError, PermissionError):  # it has gone
+        os._exit(1)
+
+
+def _wait_for_parent(sentinel: int | None) -> None:
+    if sentinel is None:
+        import time
+
+        parent = os.getppid()
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+    else:
+        from multiprocessing.connection import wait
+
+        wait([sentinel])
     os._exit(1)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 
-from parapluie.errors import BackendError, TaskError, exit_reason
+from parapluie.errors import BackendError, TaskError, called, exit_reason
 
 try:
     from concurrent.futures.process import BrokenProcessPool
@@ -40,7 +40,7 @@ class TaskUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError):
 
     def __init__(self, task_id: int | str | None, problem: str) -> None:
         self.task_id = task_id
-        super().__init__(f"task {task_id} could not be read back in the worker: {problem}")
+        super().__init__(f"{called(task_id)} could not be read back in the worker: {problem}")
 
 
 class ResultUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError):
@@ -48,7 +48,7 @@ class ResultUnpicklingError(TaskError, BrokenProcessPool, pickle.UnpicklingError
 
     def __init__(self, task_id: int | str | None, problem: str) -> None:
         self.task_id = task_id
-        super().__init__(f"the result of task {task_id} arrived and could not be read back: {problem}")
+        super().__init__(f"the result of {called(task_id)} arrived and could not be read back: {problem}")
 
 
 class WorkerLostError(TaskError, BrokenProcessPool):
@@ -82,9 +82,11 @@ class WorkerLostError(TaskError, BrokenProcessPool):
         who += f" (pid {pid})" if pid else ""
         doing = "while running it" if began else "while it may have been running it"
         extra = f"; {why}" if why else ""
+        what = called(task_id)
+        if what != task_id:  # it is a task
+            what += f" (attempt {attempt})"
         super().__init__(
-            f"task {task_id} (attempt {attempt}) was lost: {who} of backend {backend!r} "
-            f"{exit_reason(exit_code, oom=oom)} {doing}{extra}"
+            f"{what} was lost: {who} of backend {backend!r} {exit_reason(exit_code, oom=oom)} {doing}{extra}"
         )
         if peak_memory is not None:
             self.add_note(f"the worker's memory peaked at {peak_memory / 1e6:,.0f} MB or more")

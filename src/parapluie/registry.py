@@ -33,8 +33,18 @@ from parapluie.words import did_you_mean, nearest
 from parapluie.worker import describe
 
 if TYPE_CHECKING:
-    from pluggy import PluginManager
+    from pluggy import HookImpl, PluginManager
 
+Listener = tuple[str, Callable[[object], object]]  # how errors call a plugin, and its implementation of a hook
+OBSERVED = (
+    "parapluie_task_submitted",
+    "parapluie_task_begun",
+    "parapluie_task_retried",
+    "parapluie_task_done",
+    "parapluie_worker_started",
+    "parapluie_worker_lost",
+    "parapluie_worker_stopped",
+)
 Info = TypeVar("Info", BackendInfo, SerializerInfo)
 Dumps = Callable[[Any, Callable[[Any], object] | None], bytes]
 
@@ -188,6 +198,41 @@ class Registry:
         """Import the options class of a backend; `NoOptions` if it has none. Raises what `load` raises."""
         return self._import_of(info, info.options) if info.options else NoOptions
 
+    def listeners(self, given: Sequence[object]) -> dict[str, Sequence[Listener]]:
+        """Return what plugins implement of the hooks for observers: those that are loaded, and those that are given.
+
+        Args:
+            given: plugins, or names of entry points, for which all of them are loaded.
+
+        Raises:
+            ConfigError: if a name is nobody's.
+            PluginError: if one of them is broken, or implements none of these hooks.
+        """
+        with self._lock:
+            for name in given:
+                if isinstance(name, str):
+                    self._check_observer(name)
+            loaded = _new_manager() if self._manager is None else self._manager
+            more = _new_manager()
+            for plugin in given:
+                if not (isinstance(plugin, str) or loaded.is_registered(plugin) or more.is_registered(plugin)):
+                    _register_observer(more, plugin)
+            found, extra = _listeners(loaded), _listeners(more)
+        return {hook: (*found[hook], *extra[hook]) for hook in OBSERVED}
+
+    def _check_observer(self, name: str) -> None:
+        self._scan()
+        manager = self._started()
+        plugins = {str(key).rpartition(": ")[2]: plugin for key, plugin in manager.list_name_plugin() if plugin}
+        if name not in plugins:
+            self._raise_if_broken(name)
+            hint = did_you_mean(name, plugins)
+            raise self._mention_broken(
+                ConfigError(f"unknown observer {name!r}; plugins: {', '.join(sorted(plugins))}{hint}")
+            )
+        if not _observes(manager, plugins[name]):
+            raise Source(name).error(TypeError("it implements no hook for observers"))
+
     def register(self, plugin: object, name: str | None = None) -> None:
         """Add a plugin that has no entry point.
 
@@ -198,7 +243,7 @@ class Registry:
         Raises:
             PluginError: if there is anything wrong with it.
         """
-        source = Source(name or getattr(plugin, "__name__", None) or type(plugin).__name__)
+        source = Source(name or _name_of(plugin))
         with self._lock:
             self._add(self._started(), lambda: plugin, source)
 
@@ -213,12 +258,9 @@ class Registry:
 
     def _started(self) -> PluginManager:
         if self._manager is None:
-            from pluggy import PluginManager
+            from parapluie import backends_plugin
 
-            from parapluie import backends_plugin, hookspecs
-
-            manager = PluginManager(hookspecs.PROJECT)
-            manager.add_hookspecs(hookspecs)
+            manager = _new_manager()
             self._add(manager, lambda: backends_plugin, Source("builtin", "parapluie", own_version()))
             self._manager = manager
             builtin.plugins_are_loaded = True
@@ -299,13 +341,56 @@ class Registry:
         return f"backend {info.name!r}"
 
 
+def _new_manager() -> PluginManager:
+    from pluggy import PluginManager
+
+    from parapluie import hookspecs
+
+    manager = PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _register_observer(manager: PluginManager, plugin: object) -> None:
+    source = Source(_name_of(plugin))
+    try:
+        _register(manager, plugin, f"{source.plugin} {id(plugin)}")
+    except Exception as error:
+        raise source.error(error) from error
+    if not _observes(manager, plugin):
+        raise source.error(TypeError("it implements no hook for observers"))
+
+
+def _name_of(plugin: object) -> str:
+    return getattr(plugin, "__name__", None) or type(plugin).__name__
+
+
+def _observes(manager: PluginManager, plugin: object) -> bool:
+    return any(caller.name in OBSERVED for caller in manager.get_hookcallers(plugin) or ())
+
+
+def _listeners(manager: PluginManager) -> dict[str, Sequence[Listener]]:
+    return {hook: [_listener(one) for one in getattr(manager.hook, hook).get_hookimpls()] for hook in OBSERVED}
+
+
+def _listener(implementation: HookImpl) -> Listener:
+    function = implementation.function
+    label = f"observer {_name_of(implementation.plugin)!r}"
+    return label, function if implementation.argnames else lambda _event: function()
+
+
 def _register(manager: PluginManager, plugin: object, key: str) -> None:
     if manager.is_registered(plugin):
         raise ValueError("it is registered already, under another name")
     manager.register(plugin, key)
     manager.check_pending()
-    if not manager.get_hookcallers(plugin):
+    callers = manager.get_hookcallers(plugin)
+    if not callers:
         raise TypeError("it implements no hook of parapluie")
+    for caller in callers:
+        implementations = [one for one in caller.get_hookimpls() if one.plugin is plugin]
+        if caller.name in OBSERVED and any(one.wrapper or one.hookwrapper for one in implementations):
+            raise TypeError(f"{caller.name} is for observers, and cannot be implemented by a wrapper")
 
 
 def _withdraw(by_name: dict[str, list[_Offer[Info]]], key: str) -> None:
@@ -354,5 +439,6 @@ explain = _registry.explain
 load = _registry.load
 options_class = _registry.options_class
 register = _registry.register
+listeners = _registry.listeners
 unregister = _registry.unregister
 reset = _registry.reset

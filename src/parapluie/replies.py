@@ -23,10 +23,12 @@ class Failure(NamedTuple):
     Attributes:
         error: the exception for the caller.
         raised: True if the task raised it, so that a retry policy's `on` decides about it.
+        undone: True if the item did not come to its end: it was cancelled, or its executor ended or broke.
     """
 
     error: BaseException
     raised: bool = False
+    undone: bool = False
 
 
 def open_value(body: memoryview, buffers: Sequence[Any], task_id: TaskId) -> Any:

@@ -7,7 +7,7 @@ import multiprocessing
 import sys
 from multiprocessing.context import BaseContext
 
-from parapluie import builtin
+from parapluie import builtin, pickling
 from parapluie.backend import Backend, BackendInfo, Capabilities, NoOptions
 from parapluie.builtin import SERIALIZERS
 from parapluie.errors import CapabilityError, ConfigError, PluginError
@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+
+    from parapluie.pickling import Serializer
 
 MOST_WORKERS = 100_000
 LONGEST = 4_000_000.0  # seconds, 46 days: what the locks of every platform can wait for
@@ -36,8 +38,11 @@ PARAMETERS = (
     "task_timeout",
     "start_timeout",
     "shutdown",
+    "capture_output",
+    "observers",
     "pickle_check",
     "serializer",
+    "config",
 )
 
 
@@ -90,10 +95,10 @@ def resolve(
         BackendError: if the class of the backend's options cannot be imported.
     """
     info, made = _find(backend, options or {})
-    capabilities = _capabilities(info, made)
+    capabilities = capabilities_of(info, made)
     method, context = _start_method(info, capabilities, mp_context, start_method)
     if max_workers is None:
-        max_workers = 1 if capabilities.runs_in_caller else _usable_cpus()
+        max_workers = 1 if capabilities.runs_in_caller else _cpu_share()
     return Settings(
         info=info,
         capabilities=capabilities,
@@ -111,12 +116,31 @@ def resolve(
     )
 
 
+def serializer_of(name: str, *, imports_main: bool = True) -> Serializer:
+    """Return a built-in serializer, or a plugin's; imports_main: workers import the program's main file.
+
+    Raises:
+        ConfigError: if there is none of that name.
+        PluginError: if it is a plugin's that is broken.
+    """
+    if name in SERIALIZERS:
+        return pickling.serializer(name, imports_main=imports_main)
+    from parapluie import registry
+
+    return registry.serializer(name)
+
+
+def capabilities_with(backend: str | Backend, options: Mapping[str, Any]) -> Capabilities:
+    """Return what a backend can do with its options as they were given; raise what `resolve` would raise of them."""
+    return capabilities_of(*_find(backend, options))
+
+
 def check_task_timeout(value: float | None, info: BackendInfo, capabilities: Capabilities) -> float | None:
     """Return the limit as a float, or None; raise ConfigError, or CapabilityError if the backend cannot kill."""
     if value is None:
         return None
     seconds = check_seconds("task_timeout", value)
-    _need(info, capabilities, "kills_running_task", f"task_timeout={value!r}", "it cannot stop a task that runs")
+    need(info, capabilities, "kills_running_task", f"task_timeout={value!r}", "it cannot stop a task that runs")
     return seconds
 
 
@@ -161,10 +185,10 @@ def _is_number(value: object, kind: str) -> bool:
     return isinstance(value, getattr(numbers, kind))
 
 
-def _usable_cpus() -> int:
-    from parapluie.cpus import usable_cpus
+def _cpu_share() -> int:
+    from parapluie.cpus import cpu_share
 
-    return usable_cpus()
+    return cpu_share()
 
 
 def _check_range(name: str, value: object, *, above_zero: bool, in_reach: bool, most: object) -> None:
@@ -202,7 +226,7 @@ def _make_options(info: BackendInfo, given: Mapping[str, Any]) -> object:
     return make_options(info, given, PARAMETERS)
 
 
-def _need(info: BackendInfo, capabilities: Capabilities, fact: str, setting: str, why: str) -> None:
+def need(info: BackendInfo, capabilities: Capabilities, fact: str, setting: str, why: str) -> None:
     """Raise CapabilityError, with the names of backends that can, if the capability of that name is missing."""
     if not getattr(capabilities, fact):
         from parapluie import registry
@@ -213,12 +237,13 @@ def _need(info: BackendInfo, capabilities: Capabilities, fact: str, setting: str
 
 def _claims(info: BackendInfo, fact: str) -> bool:
     try:
-        return bool(getattr(_capabilities(info, None), fact))
+        return bool(getattr(capabilities_of(info, None), fact))
     except PluginError:
         return False
 
 
-def _capabilities(info: BackendInfo, options: object) -> Capabilities:
+def capabilities_of(info: BackendInfo, options: object) -> Capabilities:
+    """Return what a backend claims with these options (None: the defaults); raise PluginError if it cannot be told."""
     try:
         capabilities = info.capabilities(options)
     except Exception as error:
@@ -243,7 +268,7 @@ def _start_method(
     for name, value in (("start_method", start_method), ("mp_context", mp_context)):
         if value is None:
             continue
-        _need(info, capabilities, "start_methods", f"{name}={value!r}", "it has no start methods to choose from")
+        need(info, capabilities, "start_methods", f"{name}={value!r}", "it has no start methods to choose from")
         if name == "start_method" or not isinstance(value, BaseContext):
             check_choice(name, value, methods)
     of_context: str | None
@@ -253,12 +278,12 @@ def _start_method(
         of_context = mp_context
     if start_method and of_context and start_method != of_context:
         raise ConfigError(f"{start_method=} contradicts {mp_context=}, whose start method is {of_context!r}")
-    method = start_method or of_context or _default_start_method(methods)
+    method = start_method or of_context or default_start_method(methods)
     context = mp_context if isinstance(mp_context, BaseContext) else multiprocessing.get_context(method)
     return method if methods else None, context
 
 
-def _default_start_method(methods: tuple[str, ...]) -> str:
+def default_start_method(methods: tuple[str, ...]) -> str:
     """Return the safe one: never fork, which copies locks that other threads hold."""
     available = methods or tuple(multiprocessing.get_all_start_methods())
     if sys.platform in ("win32", "darwin"):
@@ -274,7 +299,7 @@ def _check_initializer(
     if initializer is not None:
         if not callable(initializer):
             raise ConfigError(f"initializer={initializer!r} is not callable")
-        _need(info, capabilities, "initializer", f"initializer={initializer!r}", "its workers run none")
+        need(info, capabilities, "initializer", f"initializer={initializer!r}", "its workers run none")
     return initializer
 
 
@@ -289,7 +314,7 @@ def _check_recycling(value: int | None, info: BackendInfo, capabilities: Capabil
     if value is None:
         return None
     count = check_count("max_tasks_per_child", value)
-    _need(info, capabilities, "max_tasks_per_child", f"max_tasks_per_child={value!r}", "it cannot replace a worker")
+    need(info, capabilities, "max_tasks_per_child", f"max_tasks_per_child={value!r}", "it cannot replace a worker")
     return count
 
 

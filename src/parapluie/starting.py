@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from parapluie.main_guard import hidden_main
+from parapluie.main_guard import hidden_main, must_be_hidden_from_server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,14 +61,57 @@ def start_helpers(method: str) -> None:
         if method == "forkserver":
             from multiprocessing import forkserver
 
-            forkserver.ensure_running()
+            with hidden_main(real=must_be_hidden_from_server()):
+                forkserver.ensure_running()
+
+
+def threads_beside(method: str) -> list[threading.Thread]:
+    """Return the threads of the program that run while this one forks; none where it does not.
+
+    Ours are made for that, and are not among them. The main thread is one only for another thread of the program:
+    where a thread of ours forks, to replace a worker, there may well be no other thread that anybody has made.
+    """
+    if method != "fork":
+        return []
+    here = threading.current_thread()
+    main = threading.main_thread() if _is_service(here) else None
+    return [thread for thread in threading.enumerate() if thread not in {here, main} and not _is_service(thread)]
+
+
+def threads_beside_this() -> list[threading.Thread]:
+    """Return the threads of the program besides the one that calls."""
+    here = threading.current_thread()
+    return [thread for thread in threading.enumerate() if thread is not here and not _is_service(thread)]
+
+
+def _is_service(thread: threading.Thread) -> bool:
+    """Say whether a thread runs nothing but parapluie, or multiprocessing's queues.
+
+    The workers of the backend `thread` run tasks.
+    """
+    name = thread.name
+    if name == "QueueFeederThread":  # multiprocessing makes a queue's locks anew in what is forked
+        return True
+    return name.startswith("parapluie-") and not name.startswith("parapluie-worker-")
 
 
 @contextmanager
-def starting(method: str | None) -> Iterator[None]:
-    """Start a process inside of this, by a start method."""
-    with _lock, hidden_main(), _interrupts_held(method):
+def starting(method: str | None, *, hide_main: bool = False) -> Iterator[None]:
+    """Start a process inside of this, by a start method; hide_main: it is not to import the program's main file."""
+    with _lock, hidden_main(real=hide_main), _interrupts_held(method):
         yield
+
+
+def ask_for_descriptors(any_one: int) -> None:
+    """Raise if there are not enough to start a process, in the middle of which multiprocessing leaves a pipe open."""
+    if os.name != "posix":
+        return
+    spare: list[int] = []
+    try:
+        spare.extend(os.dup(any_one) for _ in range(8))
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
 
 
 @contextmanager

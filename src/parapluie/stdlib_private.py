@@ -1,22 +1,22 @@
 """Every private thing of the standard library that backends and shared state touch.
 
-Not that of the process engine's pipes and memory, which is in its own `windows.py` and `shared.py`. Each has a test in
-`tests/unit/test_stdlib_private.py` that fails when a new Python changes it.
+Not that of the process engine's pipes and of memory, which is in its `windows.py` and in `shared_memory.py`. Each has a
+test in `tests/unit/test_stdlib_private.py` that fails when a new Python changes it.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing.managers import BaseManager
     from multiprocessing.pool import ApplyResult, Pool
-    from multiprocessing.process import BaseProcess
     from typing import Any
 
 
@@ -77,6 +77,12 @@ def interpreter_is_ending() -> bool:
     return bool(getattr(threading, "_SHUTTING_DOWN", False))
 
 
+def forget_parents_business() -> None:
+    """In a forked child: forget what the other threads of its parent were at, and whose child the fork server is."""
+    forget_unfinished_imports()
+    forget_fork_server()
+
+
 def forget_unfinished_imports() -> None:
     """In a forked child: have what other threads were importing just then imported anew, once it is wanted here.
 
@@ -93,21 +99,37 @@ def forget_unfinished_imports() -> None:
             sys.modules.pop(name, None)  # as far as it has come
 
 
-def before_threads_end(function: Callable[[], None]) -> None:
-    """Call a function at interpreter exit, before concurrent.futures closes its executors (last in, first out).
+def forget_fork_server() -> None:
+    """In a forked child: have a server of start method forkserver started anew, once it is wanted here.
 
-    An `atexit` handler comes too late for a ProcessPoolExecutor: it takes no calls any more
-    (`threading._register_atexit`).
+    The one that there was is its parent's child, for which multiprocessing would wait as for one of its own
+    (`multiprocessing.forkserver._forkserver`). Another thread may have held its lock.
     """
-    register: Any = threading._register_atexit  # type: ignore[attr-defined]
-    register(function)
+    module: Any = sys.modules.get("multiprocessing.forkserver")
+    if module is None:
+        return
+    server = module._forkserver
+    server._lock = threading.Lock()
+    if server._forkserver_pid is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
 
 
-def manager_process(manager: BaseManager) -> BaseProcess:
-    """Return the process of a manager's server (`BaseManager._process`), which `shutdown` talks to without a limit."""
-    private: Any = manager
-    process: BaseProcess = private._process
-    return process
+def before_threads_end(function: Callable[[], None]) -> None:
+    """Call a function at interpreter exit, before others that were registered so (last in, first out).
+
+    To ask again has it called before those that have come since, too. concurrent.futures closes its executors there,
+    as loky does; an `atexit` handler comes too late for them (`threading._register_atexit`, `._threading_atexits`).
+    """
+    private: Any = threading
+    hooks = private._threading_atexits
+    if interpreter_is_ending() or (hooks and hooks[-1] is _hooks.get(function)):
+        return
+    private._register_atexit(function)
+    _hooks[function] = hooks[-1]
+
+
+_hooks: dict[Callable[[], None], object] = {}  # what threading has kept last for each
 
 
 def make_temporary_directory() -> None:
@@ -141,6 +163,49 @@ def can_be_inherited(value: object, method: str) -> bool:
     finally:
         private.set_spawning_popen(None)
     return True
+
+
+def rest_of_start() -> Any:
+    """In a process that is importing the main module as it starts: return the file of what it was sent behind that.
+
+    That is its own process object, pickled. `multiprocessing.spawn._main` imports the main module first (`prepare`),
+    and then reads on from `from_parent`; it waits for ever if somebody else has. None if this is not such a process.
+    """
+    from multiprocessing import spawn
+
+    private: Any = spawn
+    frame: Any = sys._getframe()
+    preparing = False
+    while frame is not None:
+        preparing = preparing or frame.f_code is private.prepare.__code__
+        if preparing and frame.f_code is private._main.__code__:
+            return frame.f_locals["from_parent"]
+        frame = frame.f_back
+    return None
+
+
+def receive_start() -> None:
+    """In a frozen program that is to be a worker: receive what a worker is sent, without becoming one. Then it ends.
+
+    `multiprocessing.spawn.freeze_support` finds the pipe, and calls `_main` with its descriptor.
+    """
+    from multiprocessing import spawn
+
+    private: Any = spawn
+    private._main = _receive
+    with suppress(SystemExit):  # which follows
+        private.freeze_support()
+
+
+def _receive(descriptor: int, _sentinel: object) -> None:
+    import pickle
+    from multiprocessing import current_process, spawn
+
+    process: Any = current_process()
+    process._inheriting = True  # what arrives may be for processes that start alone
+    with os.fdopen(descriptor, "rb") as file:
+        spawn.prepare(pickle.load(file))
+        pickle.load(file)
 
 
 class _Starting:

@@ -8,11 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
-from time import monotonic
+from time import monotonic, time
 
 from parapluie import worker
 from parapluie.backend import NO_OPTIONS, Begun, Call, CallOptions, Loss
 from parapluie.errors import TaskTimeoutError
+from parapluie.exits import may_be_the_programs
 from parapluie.future import Future
 from parapluie.replies import Failure, annotate, open_failure, open_value
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from parapluie.dispatch import Dispatcher
+    from parapluie.observers import Observers
     from parapluie.policies.retry import Attempts, Retry
+    from parapluie.sharing.inside import InsideTask
 
 _BODY = worker.SINGLE.size
 
@@ -37,6 +40,7 @@ class Work:
         mark: set where a backend says itself when a call began.
         overrun: the item and limit for which the call's worker is being killed.
         withdrawn: cancelled while it ran: what is still said of it is dropped.
+        inside: where the executor has channels or named objects: its function, that knows them.
     """
 
     # On the class: there is one of these for each task, and most never differ from this.
@@ -45,6 +49,7 @@ class Work:
     withdrawn = False
     mark: Begun | None = None
     overrun: tuple[int, float] | None = None
+    inside: InsideTask | None = None
 
     def __init__(self, dispatcher: Dispatcher, options: CallOptions) -> None:
         self.dispatcher = dispatcher
@@ -62,6 +67,16 @@ class Work:
         """Say whether the work is part of a `map`'s run."""
         del run
         return False
+
+    def tell_submitted(self, observers: Observers) -> None:
+        """Tell observers that it was submitted."""
+
+    def tell_cancelled(self) -> None:
+        """Tell observers that it will not run."""
+
+    def named(self, item: int) -> tuple[int | str, int]:
+        """Return the id of the task that an item of the call is, and the number of the attempt that runs."""
+        raise NotImplementedError
 
     def open_items(self) -> int:
         """Return how many items are not answered."""
@@ -95,6 +110,10 @@ class Work:
     def running(self) -> bool:
         """Say whether a worker has begun the call."""
         return self.dispatcher.begun(self.call_id) is not None
+
+    def lost_worker(self, loss: Loss) -> str | None:
+        """Return the name of a worker that was lost, as `Future.worker` would say it."""
+        return loss.worker if loss.pid is None else f"{self.dispatcher.backend}-{loss.pid}"
 
     def loss_error(self, task_id: int | str | None, loss: Loss, attempt: int) -> BaseException:
         """Make the error that a lost call, or an item of it, ends with."""
@@ -154,6 +173,10 @@ class Task(Work):
     def unsent(self) -> None:
         self.attempts -= 1
 
+    def named(self, item: int) -> tuple[int | str, int]:
+        del item
+        return self.task_id, self.attempts
+
     def run_here(self) -> None:
         """Run in this thread, which shares the parent's memory, and answer."""
         call_id = self.call_id
@@ -173,6 +196,26 @@ class Task(Work):
         self.mark = None
         self.dispatcher.answered_here(call_id, self, outcome)
 
+    def captured_payload(self, payload: bytes) -> bytes:
+        """Return the payload of a task whose output is captured."""
+        self.future.output = ""
+        return worker.CAPTURED + payload
+
+    def captured(self, *call: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """Return, of a function, its arguments and keyword arguments, a call that is captured in this process."""
+        self.future.output = ""
+        return self._capture, call, {}
+
+    def _capture(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function in this process, and give the future what it prints."""
+        from parapluie.output import captured
+
+        with captured(alone=False) as output:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.future.output = output.text()
+
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
         pid, _, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
         self.future.ran_in((self.dispatcher.backend, pid))
@@ -181,18 +224,29 @@ class Task(Work):
         elif kind == worker.INIT:
             self.attempts -= 1
             self.dispatcher.refused(self, memoryview(payload)[_BODY:])
+        elif kind in {worker.LOGS, worker.OUTPUT}:
+            first, rest = worker.split_first(payload)
+            if kind == worker.LOGS:
+                self.dispatcher.take_logs(self, pid, first)
+            else:
+                self.future.output = str(first, "utf-8")
+            return self.replied(rest, buffers)
         else:
             self.settle(open_failure(kind, memoryview(payload)[_BODY:], self.task_id))
         return True
 
     def replied_here(self, payload: bytes | memoryview) -> bool:
         pid, _, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
-        if kind != worker.VALUE:
+        if kind != worker.VALUE or (self.inside is not None and self.inside.holds):
             return False
         try:
             value = pickle.loads(memoryview(payload)[_BODY:])
         except Exception:  # noqa: BLE001 - `replied` tells of it
             return False
+        except (SystemExit, GeneratorExit):  # of the result, which `replied` tells of; or of a signal handler
+            if _cannot_be_read(payload):
+                return False
+            raise
         self.future.ran_in((self.dispatcher.backend, pid))
         if not self.future.end_alone(value):
             return False
@@ -211,7 +265,7 @@ class Task(Work):
         if self.book is not None and outcome.raised and not self.withdrawn:
             delay = self._delay(error)
             if delay is not None:
-                self.dispatcher.again(self, delay)
+                self.again(error, delay)
                 return
         self.finish_error(error)
 
@@ -220,7 +274,9 @@ class Task(Work):
         assert self.book is not None
         try:
             return self.book.failed(error, lost=lost, culprit=culprit)
-        except Exception as problem:  # noqa: BLE001 - a user's `on` function may raise anything
+        except BaseException as problem:  # a user's `on` function may raise anything
+            if may_be_the_programs(problem):
+                raise
             annotate(error, f"the retry policy itself failed: {worker.describe(problem)}")
             return None
 
@@ -241,13 +297,20 @@ class Task(Work):
         self.overrun = None
         delay = None if self.book is None else self._delay(error, lost=True, culprit=loss.culprit)
         if delay is not None:
-            self.dispatcher.again(self, delay)
+            self.again(error, delay)
         else:
             self.finish_error(error)
+
+    def again(self, error: BaseException, delay: float) -> None:
+        """Have another attempt after an error."""
+        del error
+        self.dispatcher.again(self, delay)
 
     def finish(self, value: Any) -> None:
         """Answer the future with a value."""
         future = self.future
+        if self.inside is not None:
+            self.inside.ended(None)
         self._let_go()
         try:
             future.set_result(value)
@@ -268,6 +331,8 @@ class Task(Work):
 
     def failed(self, error: BaseException) -> None:
         future = self.future
+        if self.inside is not None:
+            self.inside.ended(error)
         self._let_go()
         try:
             future.set_exception(error)
@@ -286,29 +351,53 @@ class Task(Work):
         self.function = self.payload = None
         self.buffers = ()
 
+    def refused(self, error: BaseException) -> None:
+        """Take note that it was not taken, so that its future is nobody's."""
+        if self.inside is not None:
+            self.inside.ended(error)
+
     def cancel(self, *, running: bool = False) -> bool:
         future = self.future
         if not self.dispatcher.withdrawal.withdraw(self, running=running):
             return False
         if not concurrent.futures.Future.cancel(future):
             return future.cancelled()
+        if self.inside is not None:
+            self.inside.ended(concurrent.futures.CancelledError("it was cancelled"))
         self._let_go()
         future.belongs_to(None)
         future.set_running_or_notify_cancel()  # tells those who `wait`
         self.dispatcher.count("cancelled")
+        self.tell_cancelled()
         self.dispatcher.finished(self)
         return True
 
 
+def since_epoch(at: float | None) -> float | None:
+    """Turn a time of `time.monotonic` into seconds since the epoch."""
+    return None if at is None else time() - (monotonic() - at)
+
+
+# Where what is submitted is not made. The conformance kit is a user like others, and runs tasks of its own.
+_NOT_CALLERS = ("parapluie.", "concurrent.futures")
+
+
 def submitted_at() -> str | None:
     """Return the place, as `file:line`, of the nearest caller that is not part of this package or of the standard's."""
-    package = __name__.partition(".")[0]
     frame = sys._getframe(1)  # noqa: SLF001 - public in all but name
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name.partition(".")[0] != package and not name.startswith("concurrent.futures"):
+        if not name.startswith(_NOT_CALLERS) or name.startswith("parapluie.testing."):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         if frame.f_back is None:
             return None
         frame = frame.f_back
     return None
+
+
+def _cannot_be_read(payload: bytes | memoryview) -> bool:
+    try:
+        pickle.loads(memoryview(payload)[_BODY:])
+    except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001 - it is read again, in a guard
+        return True
+    return False

@@ -2,10 +2,10 @@
 
     payload ── unpickle ──▶ function and arguments ── call ──▶ value or error ── seal ──▶ segments ──▶ reply
 
-A **payload** is either one pickle of `(function, args, kwargs)`, or, for a chunk of `map`, a header (`CHUNK`), a
-pickled function, and a pickle of the items: as columns of arguments where all are plain values, or else as rows that
-are pickles of their own, `(pickle, first buffer, last buffer)`, so that one that cannot be read back fails alone. The
-function's buffers come first.
+A **payload** is either one pickle of `(function, args, kwargs)`, behind `CAPTURED` if the task's output is wanted, or,
+for a chunk of `map`, a header (`CHUNK`), a pickled function, and a pickle of the items: as columns of arguments where
+all are plain values, or else as rows that are pickles of their own, `(pickle, first buffer, last buffer)`, so that one
+that cannot be read back fails alone. The function's buffers come first.
 
 A **segment** answers one item or several neighbours of the call: a header (`SEGMENT`) and a body. Nothing of the
 user's is outside of a body, so what cannot be read back costs its own task only. A **reply** is a header (`REPLY`)
@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import pickle
 import struct
+import sys
+import threading
+from collections import deque
 from itertools import islice
-from os import getpid
+from os import close, getpid
 from time import perf_counter, time
 
 TYPE_CHECKING = False
@@ -25,13 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from parapluie.dumps import DumpFile, LogEnd, LogSettings
+
 REPLY = struct.Struct("<IdI")  # process id, began (seconds since the epoch), number of segments
 SEGMENT = struct.Struct("<BIIdQI")  # kind, first item, items, seconds, length of the body, number of buffers
 SINGLE = struct.Struct("<IdIBIIdQI")  # the head of a reply with one segment: both headers
 CHUNK = struct.Struct("<cQI")  # COLUMNS or ROWS, length of the function's pickle, buffers that are the function's
 COLUMNS = b"C"
 ROWS = b"R"
-_COLUMNS, _ROWS = COLUMNS[0], ROWS[0]
+CAPTURED = b"O"  # before the pickle of a task whose output is captured
+_COLUMNS, _ROWS, _CAPTURED = COLUMNS[0], ROWS[0], CAPTURED[0]
 PLAIN = frozenset({int, float, str, bytes, bool, complex, type(None)})  # reading these back cannot fail
 
 # Kinds of segments. What the body is:
@@ -41,15 +47,25 @@ ERROR = 2  # a pickled tuple, see `seal_error`
 UNSENDABLE = 3  # the result cannot be pickled: a pickled (problem, path, found)
 UNREADABLE = 4  # it cannot be unpickled here: the problem as UTF-8; 0 items stand for all of the call
 INIT = 5  # the initializer failed: as ERROR
+LOGS = 6  # 0 items; log records that had no other way: a pickled list of (item or None, record); the first segment
+OUTPUT = 7  # 0 items; what the call printed, as UTF-8; before its answer
 
 LARGE = 1 << 16  # bytes from which on a buffer travels out of band (pickle protocol 5)
 SEAL_SECONDS = 0.001  # within a chunk, what is done is sealed at least this often
 BLOCK_SECONDS = 0.00025  # and runs in blocks of about this length, between which the worker looks around
 
+_FIRST_INIT, _FIRST_LOGS = bytes([INIT]), bytes([LOGS])
+
 # By process and bootstrap: the executor's serializer, and how its initializer failed, if it did. A process may serve
 # several executors, and a forked child, which holds a copy of this, is another process.
 _prepared: dict[tuple[int, bytes], tuple[str, tuple[Any, ...] | None]] = {}
 _serializer = "auto"  # of the executor whose call runs
+
+
+# Among how many workers the CPUs are divided that this process may use, if it is a worker: the executors above it have
+# so many. A thread that is a worker has a number of its own.
+_peers = 1
+_thread_peers = threading.local()
 
 
 class Bootstrap(bytes):
@@ -74,6 +90,149 @@ def inherit(data: bytes, inherited: tuple[Callable[..., object], tuple[Any, ...]
     return bootstrap
 
 
+def cpu_peers() -> int:
+    """Return among how many workers, this one included, the CPUs are divided; 1 where nothing is a worker."""
+    peers: int = getattr(_thread_peers, "number", _peers)
+    return peers
+
+
+def share_cpus(peers: int, *, thread: bool = False) -> None:
+    """Note in a worker, a process or a thread, among how many the CPUs are divided."""
+    global _peers  # noqa: PLW0603 - one for the process
+    if thread:
+        _thread_peers.number = peers
+    else:
+        _peers = peers
+        vars(_thread_peers).clear()  # what forked this process may have been such a thread
+
+
+# ---- log records ------------------------------------------------------------------------------------------------
+
+_chunks: dict[int, tuple[int, Sequence[Any]]] = {}  # by thread: first item that is not sealed, results from there on
+_identity: tuple[int, bytes] | None = None  # of a process that makes executors
+_kept_logs: deque[tuple[int | None, bytes]] = deque(maxlen=1000)  # that no call made; they go with the next reply
+_keeping: dict[int, list[tuple[int | None, bytes]]] = {}  # by thread that runs a call: its records
+_keeps_logs = False  # `run` is to send them with its reply
+
+
+def send_logs(settings: LogSettings, end: LogEnd, place: Callable[[], tuple[int, int]]) -> None:
+    """Have this process, a worker that was started for nothing else, send its log records through a pipe.
+
+    Args:
+        settings: what the parent logs. place: returns the number of the call that runs, and its item.
+
+    What never logs pays nothing for it: nothing happens until logging has been imported.
+    """
+
+    def take_over() -> None:
+        from parapluie import worker_logs
+
+        worker_logs.take_over(settings, worker_logs.Channel(end, place).send, ours=True)
+
+    _after_import("logging", take_over)
+
+
+def current_item() -> int:
+    """Return the item of a chunk that runs in this thread, or else in the only one that runs any; 0 outside of one."""
+    chunk = _chunks.get(threading.get_ident())
+    if chunk is None:
+        others = list(_chunks.values())
+        if len(others) != 1:
+            return 0
+        chunk = others[0]
+    first, results = chunk
+    return first + len(results)  # a block of items appends its results one by one
+
+
+def identity() -> tuple[int, bytes]:
+    """Return what tells this process from every other one, also from those that are forked from it."""
+    global _identity  # noqa: PLW0603 - one for the process
+    if _identity is None or _identity[0] != getpid():
+        import os
+
+        _identity = getpid(), os.urandom(8)
+    return _identity
+
+
+def _keep_logs(made_in: tuple[int, bytes], settings: LogSettings) -> None:
+    """Have the log records of this process, an engine's worker, sent with replies; not if no process lies between."""
+    global _keeps_logs  # noqa: PLW0603 - one for the process
+    if made_in == identity() or _keeps_logs:
+        return
+    _keeps_logs = True
+
+    def take_over() -> None:
+        from parapluie import worker_logs
+
+        if not worker_logs.are_sent():
+            worker_logs.take_over(settings, _keep_log, ours=False)
+
+    _after_import("logging", take_over)
+
+
+def _keep_log(record: bytes) -> None:
+    records = _keeping.get(threading.get_ident())
+    if records is None:
+        others = list(_keeping.values())
+        if len(others) != 1:
+            _kept_logs.append((None, record))
+            return
+        records = others[0]  # of a thread that the only task has started
+    records.append((current_item(), record))
+
+
+def _logs_segment(records: list[tuple[int | None, bytes]]) -> bytes:
+    while _kept_logs:
+        records.append(_kept_logs.popleft())
+    body = pickle.dumps(records)
+    return SEGMENT.pack(LOGS, 0, 0, 0.0, len(body), 0) + body
+
+
+def _after_import(name: str, function: Callable[[], None]) -> None:
+    """Call a function once a module has been imported: now, or right behind its import."""
+    if name in sys.modules:
+        function()
+    else:
+        sys.meta_path.insert(0, _Finder(name, function))
+
+
+class _Finder:
+    """Stands before the finders of modules and finds none: it sees that one is looked for, and the others find it."""
+
+    def __init__(self, name: str, function: Callable[[], None]) -> None:
+        self._name, self._function = name, function
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != self._name:
+            return None
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                loader: Any = _Loader(spec.loader, self._function)
+                spec.loader = loader
+                return spec
+        return None
+
+
+class _Loader:
+    """Loads a module as its own loader does, and calls a function behind that."""
+
+    def __init__(self, loader: Any, function: Callable[[], None]) -> None:
+        self._loader, self._function = loader, function
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._function()
+
+
+# ---- an executor's calls ----------------------------------------------------------------------------------------
+
+
 def prepare(bootstrap: bytes) -> tuple[Any, ...] | None:
     """Get ready for an executor's calls, and run its initializer, once in a process.
 
@@ -96,6 +255,9 @@ def _first_time(bootstrap: bytes) -> tuple[str, tuple[Any, ...] | None]:
     try:
         settings = pickle.loads(bootstrap)
         serializer = settings["serializer"]
+        logs = settings.get("logs")
+        if logs is not None:
+            _keep_logs(*logs)
         if isinstance(bootstrap, Bootstrap):
             function, args = bootstrap.inherited
             function(*args)
@@ -111,17 +273,50 @@ def _first_time(bootstrap: bytes) -> tuple[str, tuple[Any, ...] | None]:
     return serializer, failure
 
 
+def begin(dump: DumpFile, inherited: Sequence[int], peers: int) -> None:
+    """Begin a process that an executor has started itself.
+
+    Args:
+        dump: where the fault handler is to write.
+        inherited: descriptors that a forked child must not hold; empty if it is not forked.
+        peers: among how many workers the CPUs are divided.
+    """
+    if inherited:
+        from parapluie import stdlib_private
+
+        stdlib_private.forget_parents_business()
+        for descriptor in inherited:
+            close(descriptor)
+    dump.enable()
+    become_worker()
+    share_cpus(peers)
+
+
+def become_worker() -> None:
+    """Have this process end when its parent is gone, in the middle of C code too, and leave Ctrl-C to the parent.
+
+    For processes that an engine starts through multiprocessing: call it in the main thread, once, before the first
+    call; many engines take it as their initializer. Does nothing in a process that multiprocessing did not start.
+    """
+    from parapluie import orphans
+
+    orphans.end_with_parent()
+    orphans.ignore_interrupts()
+
+
 def run(
     payload: bytes,
     buffers: Sequence[Any] = (),
     select: tuple[range, ...] | None = None,
     bootstrap: bytes = b"",
+    mark: Callable[[int, int], int] = lambda _item, stop: stop,
 ) -> tuple[bytes, tuple[bytearray, ...]]:
     """Run a call and return its reply: bytes, and the buffers that the bytes refer to.
 
     Args:
         payload: `Call.payload`; buffers: `Call.buffers`, which are copied; select: `Call.select`.
         bootstrap: `Host.bootstrap`, where the backend did not hand it to `prepare`; it is run once per process.
+        mark: as of `execute`, and called for every call before it is even unpickled.
 
     Raises nothing but what kills the process: whatever happens is in the reply.
     """
@@ -133,11 +328,23 @@ def run(
         segments.append(segment)
         kept.extend(map(bytearray, out_of_band))  # engines pickle the reply again, in band
 
+    logs: list[tuple[int | None, bytes]] = []
+    thread = threading.get_ident()
+    outer = _keeping.get(thread)  # `serial` runs calls inside of calls
+    _keeping[thread] = logs  # before the initializer, which may log
     failure = prepare(bootstrap)
     if failure is not None:
         refuse(failure, emit)
     else:
-        execute(payload, list(map(bytearray, buffers)), select, emit)  # a task may write to what it is given
+        first = 0 if select is None else select[0].start
+        mark(first, first + 1)
+        execute(payload, list(map(bytearray, buffers)), select, emit, mark)  # a task may write to what it is given
+    if outer is None:
+        del _keeping[thread]
+    else:
+        _keeping[thread] = outer
+    if logs or _kept_logs:
+        segments.insert(0, _logs_segment(logs))
     return b"".join((REPLY.pack(getpid(), began, len(segments)), *segments)), tuple(kept)
 
 
@@ -167,6 +374,9 @@ def execute(
     start = perf_counter()
     try:
         form = payload[0]  # of a pickle it is another byte
+        if form == _CAPTURED:
+            _execute_captured(payload, buffers, emit, start)
+            return
         if form in (_COLUMNS, _ROWS):
             _, length, own = CHUNK.unpack_from(payload)
             view = memoryview(payload)[CHUNK.size :]
@@ -194,7 +404,33 @@ def execute(
     else:
         for part in select or (range(len(columns[0])),):
             if not _run_chunk(function, columns, part, emit, mark, each=each):
-                return
+                break
+        _chunks.pop(threading.get_ident(), None)
+
+
+def _execute_captured(
+    payload: bytes | memoryview,
+    buffers: Sequence[Any],
+    emit: Callable[[bytes, Sequence[memoryview]], None],
+    start: float,
+) -> None:
+    """Run a task and emit what it printed, and then its answer. What cannot be unpickled raises."""
+    from parapluie.output import captured
+
+    function, args, kwargs = pickle.loads(memoryview(payload)[1:], buffers=buffers)
+    del payload, buffers
+    value: Any
+    alone = _identity is None or _identity[0] != getpid()  # in the process that submits, others print, too
+    with captured(alone=alone) as output:
+        try:
+            kind, value = VALUE, function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - as in `execute`
+            kind, value = ERROR, error
+    seconds = perf_counter() - start
+    del function, args, kwargs
+    body = output.text().encode()
+    emit(SEGMENT.pack(OUTPUT, 0, 0, 0.0, len(body), 0) + body, ())
+    emit(*seal(kind, value, 0, seconds))
 
 
 class _UnreadableError(Exception):
@@ -233,6 +469,8 @@ def _run_chunk(
     calls = map(function, *(column[part.start : part.stop] for column in columns))
     position = first = part.start
     results: list[Any] = []
+    thread = threading.get_ident()
+    _chunks[thread] = first, results
     block = 1
     sealed = start = perf_counter()
     while position < part.stop:
@@ -257,6 +495,7 @@ def _run_chunk(
             if failure is not None:
                 emit(*_seal_failure(failure, done, now - start))
             first, results, sealed = position, [], perf_counter()
+            _chunks[thread] = first, results
         if now - start < BLOCK_SECONDS:
             block *= 2
         elif now - start > 2 * BLOCK_SECONDS:
@@ -303,24 +542,33 @@ def large_ones(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuf
     return is_small
 
 
-def _dumps(value: Any, out_of_band: list[memoryview]) -> bytes:
-    """Pickle a result: by the standard pickle, and where that fails, unless it was asked to be strict, by value."""
+def dumps(value: Any, out_of_band: list[memoryview] | None) -> bytes:
+    """Pickle what this process sends: by the standard pickle, and where that fails, unless it is strict, by value.
+
+    Args:
+        out_of_band: gets the large buffers; None leaves them in band.
+    """
     if type(value) in PLAIN:
         return pickle.dumps(value, 5)
     buffers: list[pickle.PickleBuffer] = []
     try:
-        data = pickle.dumps(value, 5, buffer_callback=large_ones(buffers))
+        data = pickle.dumps(value, 5, buffer_callback=None if out_of_band is None else large_ones(buffers))
+        if b"multiprocessing.connection" in data:
+            from parapluie import pickling
+
+            pickling.check_pipe_ends(value, data)
     except Exception:
         if _serializer == "pickle":
             raise
         from parapluie import pickling
 
         buffers.clear()
-        found = pickling.dumps_by_value(value, buffers.append)
+        found = pickling.dumps_by_value(value, None if out_of_band is None else buffers.append)
         if found is None:
             raise
         data = found
-    out_of_band.extend(buffer.raw() for buffer in buffers)  # raises if there are gaps in one
+    if out_of_band is not None:
+        out_of_band.extend(buffer.raw() for buffer in buffers)  # raises if there are gaps in one
     return data
 
 
@@ -328,7 +576,7 @@ def seal(kind: int, value: Any, item: int, seconds: float) -> tuple[bytes, Seque
     """Make the segment of one item: of its value, of the exception that it raised, or of why neither can travel."""
     out_of_band: list[memoryview] = []
     try:
-        body = pickle.dumps(seal_error(value), 5) if kind == ERROR else _dumps(value, out_of_band)
+        body = pickle.dumps(seal_error(value), 5) if kind == ERROR else dumps(value, out_of_band)
     except Exception as error:  # noqa: BLE001 - whatever pickling raised is explained to the parent
         from parapluie import pickling
 
@@ -338,6 +586,10 @@ def seal(kind: int, value: Any, item: int, seconds: float) -> tuple[bytes, Seque
         kind, out_of_band = ERROR, []
         body = pickle.dumps(seal_error(error), 5)
     return SEGMENT.pack(kind, item, 1, seconds, len(body), len(out_of_band)) + body, out_of_band
+
+
+# What a hostile exception may raise when it is looked at. Not KeyboardInterrupt: that is never its doing.
+_ANYTHING = (Exception, SystemExit, GeneratorExit)
 
 
 def seal_error(error: BaseException) -> tuple[Any, ...]:
@@ -354,7 +606,7 @@ def seal_error(error: BaseException) -> tuple[Any, ...]:
             if type(pickle.loads(data)) is type(error):
                 return data, type_name(error), _text(error), traceback_text, ""
             why = why or "it comes back as another type"
-        except Exception as problem:  # noqa: BLE001 - hostile exceptions raise anything
+        except _ANYTHING as problem:
             why = why or describe(problem)
     return None, type_name(error), _text(error), traceback_text, why
 
@@ -368,7 +620,7 @@ def _pickle_error_parts(error: BaseException) -> bytes:
     for name, value in vars(error).items():
         try:
             pickle.loads(pickle.dumps(value, 5))
-        except Exception:  # noqa: BLE001, S112 - an attribute that cannot travel stays behind; the rest goes
+        except _ANYTHING:  # an attribute that cannot travel stays behind; the rest goes
             continue
         state[name] = value
     args = tuple(value if _travels(value) else repr(value) for value in error.args)
@@ -378,7 +630,7 @@ def _pickle_error_parts(error: BaseException) -> bytes:
 def _travels(value: Any) -> bool:
     try:
         pickle.loads(pickle.dumps(value, 5))
-    except Exception:  # noqa: BLE001 - the question is whether, not why
+    except _ANYTHING:  # the question is whether, not why
         return False
     return True
 
@@ -410,7 +662,7 @@ def format_error(error: BaseException) -> str:
         trace = trace.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, trace))
-    except Exception as problem:  # noqa: BLE001 - an exception whose __str__ raises still gets an answer
+    except _ANYTHING as problem:  # an exception whose __str__ raises still gets an answer
         return f"{type_name(error)}: its traceback cannot be formatted ({describe(problem)})\n"
 
 
@@ -423,7 +675,7 @@ def type_name(value: object) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a hostile __str__
+    except _ANYTHING:  # a hostile __str__
         return "<its __str__ raises>"
 
 
@@ -437,6 +689,27 @@ def join(replies: Sequence[memoryview]) -> bytes:
     pid, began, _ = REPLY.unpack_from(replies[0])
     count = sum(REPLY.unpack_from(reply)[2] for reply in replies)
     return b"".join((REPLY.pack(pid, began, count), *[reply[REPLY.size :] for reply in replies]))
+
+
+def pid_of(reply: bytes | memoryview) -> int:
+    """Return the id of the process that a reply comes from."""
+    return int(REPLY.unpack_from(reply)[0])
+
+
+def refuses(reply: bytes | memoryview) -> bool:
+    """Say whether a reply is the failure of the initializer, perhaps behind what that has logged."""
+    kind = reply[REPLY.size : REPLY.size + 1]
+    if kind == _FIRST_LOGS:
+        return any(kind == INIT for kind, *_ in segments_of(reply))
+    return kind == _FIRST_INIT
+
+
+def split_first(reply: bytes | memoryview) -> tuple[memoryview, bytes]:
+    """Return the body of a reply's first segment, which has no buffers, and the reply without it."""
+    view = memoryview(reply)
+    pid, began, count, _, _, _, _, size, _ = SINGLE.unpack_from(view)
+    end = SINGLE.size + size
+    return view[SINGLE.size : end], REPLY.pack(pid, began, count - 1) + view[end:]
 
 
 def is_empty(reply: bytes | memoryview) -> bool:

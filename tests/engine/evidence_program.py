@@ -16,9 +16,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import processes
-
 from parapluie import Executor, Retry
+from parapluie.testing import processes
 
 
 def segfault():

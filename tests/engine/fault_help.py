@@ -19,14 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import processes
 import pytest
-from endings import defects, shut_down
 from fault_tasks import SECONDS
-from gates import Gate
 
 import parapluie
 from parapluie import Executor
+from parapluie.testing import processes
+from parapluie.testing.gates import Gate
+from parapluie.testing.helpers import defects, shut_down
 
 METHODS = multiprocessing.get_all_start_methods()
 QUICK = "fork" if "fork" in METHODS else "spawn"
@@ -88,9 +88,12 @@ def outcome(future):
 
 
 class Program:
-    """A function of fault_programs.py that runs as a program, in a process group of its own as in a terminal."""
+    """A function of fault_programs.py that runs as a program, in a process group of its own as in a terminal.
 
-    def __init__(self, folder, name, arguments, environment):
+    Args: file: another one that it is in.
+    """
+
+    def __init__(self, folder, file, name, arguments, environment):
         self._token = uuid.uuid4().hex
         sources = str(Path(parapluie.__file__).parents[1]), str(Path(processes.__file__).parent)
         path = os.pathsep.join(filter(None, [*sources, os.environ.get("PYTHONPATH")]))
@@ -98,7 +101,7 @@ class Program:
         # Files, and not pipes: one that a worker has inherited would not end.
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("fault_programs.py"), name, json.dumps(arguments)],
+                [sys.executable, Path(__file__).with_name(file), name, json.dumps(arguments)],
                 stdin=subprocess.PIPE,  # whose end is this process's
                 stdout=stdout,
                 stderr=stderr,
@@ -184,9 +187,9 @@ class Faults:
         path = Path(self.notes)
         return path.read_text().split() if path.exists() else []
 
-    def run(self, name, environment=None, **arguments):
+    def run(self, name, environment=None, *, file="fault_programs.py", **arguments):
         """Start a program; whatever is left of it is killed behind the test."""
-        program = Program(self._folder, name, arguments, environment or {})
+        program = Program(self._folder, file, name, arguments, environment or {})
         self._programs.append(program)
         return program
 

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 import zlib
 from concurrent.futures import wait
 from contextlib import suppress
@@ -19,7 +20,7 @@ from pathlib import Path
 import fault_tasks as tasks
 from fault_tasks import SECONDS
 
-from parapluie import Executor, Shutdown, condition
+from parapluie import Executor, ForkWithThreadsWarning, Shutdown, condition
 
 if __name__ == "__mp_main__" and "FAULT_DEATHS" in os.environ:  # a worker imports this
     tasks.die_preparing(os.environ["FAULT_NOTES"], "killed", int(os.environ["FAULT_DEATHS"]))
@@ -54,7 +55,7 @@ def _waits(frame):
     if frame is None:  # the main thread has none while it prints the traceback that the program ends by
         return False
     waits = frame.f_code.co_filename in {threading.__file__, condition.__file__}
-    waits = waits and frame.f_code.co_name.startswith("wait")
+    waits = waits and frame.f_code.co_name.lstrip("_").startswith("wait")
     while waits and frame is not None:
         if frame.f_code is threading.Thread.start.__code__:
             return False
@@ -235,17 +236,17 @@ def open_and_close(backend, method, notes, count):
     multiprocessing.current_process()._config["semprefix"] = f"/{os.environ['FAULT_TOKEN']}"  # so that they are known
     with make(backend, method) as executor:  # what the standard library starts once and keeps, two workers' worth
         assert [future.result() for future in [executor.submit(tasks.meet, notes, 2) for _ in range(2)]] == [None, None]
-    held = _held()
+    before = held()
     for number in range(1, count):
         with make(backend, method) as executor:
             if number % 5:
                 assert executor.submit(tasks.square, number).result(SECONDS) == number * number
             if number % 5 == 2:
                 assert list(executor.map(tasks.square, range(9), chunksize=3)) == [n * n for n in range(9)]
-    answer([held, _held()])
+    answer([before, held()])
 
 
-def _held():
+def held():
     """Say what this process holds, when the last of our threads has ended."""
     for thread in threading.enumerate():
         if thread.name.startswith("parapluie"):
@@ -283,7 +284,7 @@ def run_short_of_descriptors(method):
         executor.submit(tasks.square, 1).result(SECONDS)
     report = []
     for spare in range(40):
-        before = _held()
+        before = held()
         resource.setrlimit(resource.RLIMIT_NOFILE, (_limit(spare), hard))
         try:
             with make("process", method, 1) as executor:
@@ -293,7 +294,7 @@ def run_short_of_descriptors(method):
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         gc.collect()
-        report.append((how, before, _held()))
+        report.append((how, before, held()))
         if how == 9:
             break
     answer(report)
@@ -320,6 +321,13 @@ def end_with_the_test():
     os._exit(1)
 
 
-if __name__ == "__main__":
+def run_program(programs):
+    """Run the one of these functions that the command line names."""
+    # Some of them fork, and this thread holds no lock.
+    warnings.simplefilter("ignore", ForkWithThreadsWarning)
     threading.Thread(target=end_with_the_test, daemon=True).start()
-    globals()[sys.argv[1]](**json.loads(sys.argv[2]))
+    programs[sys.argv[1]](**json.loads(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    run_program(globals())

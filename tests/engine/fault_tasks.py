@@ -17,7 +17,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-import processes
+from parapluie.testing import processes
 
 SECONDS = 30.0  # for every wait
 

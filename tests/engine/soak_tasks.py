@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import suppress
 
-import processes
+from parapluie.testing import processes
 
 SECONDS = 40.0  # for every wait
 RECORD = struct.Struct("<QQ")  # number of the task, process id; 16 bytes never cross a page, so they are written whole

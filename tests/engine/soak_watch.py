@@ -15,11 +15,11 @@ from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import NamedTuple
 
-import processes
 import soak_tasks as tasks
 from soak_tasks import SECONDS
 
-from parapluie.backends.process.shared import SharedBytes, SharedLock
+from parapluie.shared_memory import SharedBytes, SharedLock
+from parapluie.testing import processes
 
 
 def living(executor):

@@ -14,8 +14,9 @@ import pytest
 from fault_help import outcome, posix, process_methods, process_only, until
 from fault_tasks import SECONDS
 
-from parapluie import WorkerLostError
+from parapluie import ResultUnpicklingError, WorkerLostError
 from parapluie.backends.process import attend
+from parapluie.testing import hostile
 
 faults = fault_help.faults
 FILE = attend.__file__
@@ -70,7 +71,10 @@ class Alarms:
     def _ring(self, _signum, frame):
         if self._left:
             self._left -= 1
-            self._action(frame)
+            if not self._left:  # a timer that goes on lets nobody else run
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            if frame.f_code.co_filename != __file__:  # here it would cut off what is to see to the one before
+                self._action(frame)
 
 
 def raise_alarm(_frame):
@@ -149,6 +153,30 @@ def test_signal_handler_may_wait_for_a_task_while_its_thread_attends(faults, row
             alarms.stop()
 
 
+@posix
+@process_only
+def test_signal_handler_may_leave_the_program_while_its_thread_reads_an_answer(faults, row):
+    """What a handler raises is the caller's, and not taken for something that the result does."""
+    executor = attended(faults.make(row, 1))
+    left = 0
+
+    def leave(frame):
+        raise SystemExit
+
+    with Alarms(leave) as alarms:
+        for number in range(100):
+            future = executor.submit(tasks.square, number)
+            try:
+                alarms.after(chance.uniform(2e-6, 3e-5))
+                future.result(SECONDS)
+            except SystemExit:
+                left += 1
+            finally:
+                alarms.stop()
+            assert future.result(SECONDS) == number * number
+    assert left > 10
+
+
 @process_methods
 def test_worker_that_dies_at_an_attended_task_is_told_of(faults, row):
     executor = attended(faults.make(row, 2))
@@ -164,6 +192,10 @@ def test_answers_that_are_not_plain_values_are_told_as_ever(faults, row):
     with pytest.raises(ZeroDivisionError):
         executor.submit(tasks.divide, 1, 0).result(SECONDS)
     assert isinstance(executor.submit(tasks.divide, 1, 0).exception(SECONDS), ZeroDivisionError)
+    for _ in range(5):
+        attended(executor)
+        future = executor.submit(hostile.return_hostile, "read back", "exit")
+        assert isinstance(future.exception(SECONDS), ResultUnpicklingError)
     large = bytes(1_000_000)
     assert executor.submit(tasks.itself, large).result(SECONDS) == large
     assert executor.submit(tasks.itself, None).result(SECONDS) is None

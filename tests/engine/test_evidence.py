@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import processes
 import pytest
 
 from parapluie import Executor, Shutdown, WorkerLostError, cgroup
 from parapluie.evidence import OomKills
+from parapluie.testing import processes
 
 PROGRAM = Path(__file__).with_name("evidence_program.py")
 CRASH_LINE = next(
@@ -36,6 +36,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signa
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory another process uses")
 methods = pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 backends = pytest.mark.parametrize("backend", [pytest.param("process", marks=windows), "pool", "futures"])
+every_backend = pytest.mark.parametrize("backend", ["process", "manager", "pool", "futures"])
 
 
 def lose(backend, method, *arguments, environment=None, inside=()):
@@ -57,8 +58,9 @@ def frames(facts):
 # ---- the fault handler's dump -----------------------------------------------------------------------------------
 
 
+@windows
 @methods
-@backends
+@every_backend
 def test_crash_names_its_signal_and_shows_the_line_of_the_task(backend, method):
     facts = lose(backend, method, "nested")
     assert facts["type"] == "WorkerLostError" and facts["exit_code"] == processes.CRASHED

@@ -9,9 +9,9 @@ import fault_tasks as tasks
 import pytest
 from fault_help import both_backends, linux, params, posix, process_only
 from fault_tasks import SECONDS
-from processes import SLOWER
 
-from parapluie import Shutdown, TaskTimeoutError, WorkerLostError
+from parapluie import BackendBrokenError, Shutdown, TaskTimeoutError, WorkerLostError
+from parapluie.testing.processes import SLOWER
 
 pytestmark = pytest.mark.windows
 faults = fault_help.faults
@@ -132,3 +132,15 @@ def test_shutdown_ends_a_task_whatever_it_does(faults, row, how):
     assert all(visitor.ends() for visitor in visitors)
     assert [type(future.exception(0)) for future in stuck] == [WorkerLostError] * 2
     assert executor.stats().workers == 0
+
+
+@process_only
+def test_what_is_logged_of_a_kill_without_delay_does_not_claim_a_delay(faults, row, caplog):
+    executor = faults.make(row, 1)
+    future = executor.submit(tasks.wait_at, faults.port)
+    visitor = faults.gate.arrival()
+    executor._dispatcher.ending.broken(OSError("no engine"))
+    assert isinstance(future.exception(SECONDS), BackendBrokenError)
+    executor.shutdown()
+    assert visitor.ends()
+    assert "was told not to wait" in caplog.text and "seconds" not in caplog.text

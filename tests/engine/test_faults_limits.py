@@ -9,12 +9,12 @@ from concurrent.futures import BrokenExecutor
 
 import fault_help
 import fault_tasks as tasks
-import processes
 import pytest
 from fault_help import Left, both_backends, linux, outcome, process_methods, process_only, rows, until
 from fault_tasks import SECONDS
 
 from parapluie import Executor, WorkerInitError, WorkerLostError
+from parapluie.testing import processes
 
 pytestmark = pytest.mark.windows
 faults = fault_help.faults

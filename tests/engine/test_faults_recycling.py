@@ -11,9 +11,9 @@ import fault_tasks as tasks
 import pytest
 from fault_help import both_backends, every_row, outcome, process_only, rows
 from fault_tasks import SECONDS
-from processes import SLOWER
 
 from parapluie import WorkerLostError
+from parapluie.testing.processes import SLOWER
 
 pytestmark = pytest.mark.windows
 faults = fault_help.faults

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fault_help
 import fault_tasks as tasks
-import processes
 import pytest
 from fault_help import both_backends, every_method, every_row, outcome, posix, process_only, rows, until
 from fault_tasks import SECONDS
-from processes import SLOWER
 
 from parapluie import RemoteTraceback, WorkerInitError
+from parapluie.testing import processes
+from parapluie.testing.processes import SLOWER
 
 pytestmark = pytest.mark.windows
 faults = fault_help.faults

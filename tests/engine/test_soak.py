@@ -19,10 +19,8 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import processes
 import pytest
 import soak_tasks as tasks
-from processes import SLOWER
 from soak_tasks import KINDS, NAMES, SECONDS
 from soak_watch import Defects, Journal, Leftovers, describe, living, outcomes_of
 
@@ -35,6 +33,8 @@ from parapluie import (
     TaskTimeoutError,
     WorkerLostError,
 )
+from parapluie.testing import processes
+from parapluie.testing.processes import SLOWER
 
 TASKS = 100_000
 ROUND = 10_000 if SLOWER == 1 else 2_000

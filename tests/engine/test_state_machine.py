@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
     def look_at_it(self):
         stats = self.executor.stats()
         assert all(figure >= 0 for figure in stats)
-        if self.claims.isolated_memory and not self.closed and self.claims.knows_begun:
+        if self.backend in {"process", "manager"} and not self.closed:  # the names of whose workers hold their pids
             self.seen |= living(self.executor)
 
     # ---- the end ----------------------------------------------------------------------------------------------

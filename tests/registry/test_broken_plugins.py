@@ -21,6 +21,8 @@ BROKEN = {  # the source of a plugin's module: what its error says
     "@hookimpl\ndef parapluie_backends(): raise SystemExit(4)": "hook parapluie_backends: SystemExit: 4",
     "@hookimpl\ndef parapluie_backends(): pass": "'NoneType' object is not iterable",
     "@hookimpl(wrapper=True)\ndef parapluie_backends(): return (yield)": "None, which is not a BackendInfo",
+    "@hookimpl(wrapper=True)\ndef parapluie_task_done(): return (yield)": "cannot be implemented by a wrapper",
+    "@hookimpl\ndef parapluie_task_done(colour): pass": "hookimpl definition: parapluie_task_done(colour)",
     "@hookimpl\ndef parapluie_backends(): return 3": "'int' object is not iterable",
     "@hookimpl\ndef parapluie_backends(): return ['broken']": "'broken', which is not a BackendInfo",
     "@hookimpl\ndef parapluie_serializers(): raise RuntimeError('bang')": "hook parapluie_serializers: RuntimeError",

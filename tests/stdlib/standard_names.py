@@ -1,12 +1,13 @@
-"""parapluie's executor under the standard executors' names, with their parameters and what CPython's suites peek at.
+"""parapluie's executor with the standard executors' parameters and what CPython's suites peek at, for each backend.
 
-Its scripts import it too, in place of `concurrent.futures`.
+The suites' scripts import it too, in place of `concurrent.futures`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 from types import SimpleNamespace
+from typing import ClassVar
 
 from parapluie import Executor
 
@@ -34,13 +35,15 @@ class ThreadPoolExecutor(_StandardExecutor):
         return list(self._dispatcher.engine._threads)
 
 
-class ProcessPoolExecutor(_StandardExecutor):
+class _ProcessPoolExecutor(_StandardExecutor):
+    backend: ClassVar[str]
+
     def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), *, max_tasks_per_child=None):
         super().__init__(
-            "process",
+            self.backend,
             max_workers,
             # The standard's default is multiprocessing's; ours is never fork, unless somebody has asked for it.
-            mp_context=mp_context or multiprocessing.get_start_method(allow_none=True),
+            mp_context=getattr(mp_context, "real", mp_context) or multiprocessing.get_start_method(allow_none=True),
             initializer=initializer,
             initargs=initargs,
             max_tasks_per_child=max_tasks_per_child,
@@ -48,8 +51,7 @@ class ProcessPoolExecutor(_StandardExecutor):
 
     @property
     def _processes(self):
-        handles = list(self._dispatcher.engine._handles.values())
-        return {handle.pid: Worker(handle.process) for handle in handles}
+        return {process.pid: Worker(process) for process in self._worker_processes()}
 
     @property
     def _mp_context(self):
@@ -57,11 +59,41 @@ class ProcessPoolExecutor(_StandardExecutor):
 
     @property
     def _executor_manager_thread(self):
-        return self._dispatcher.engine._collector
+        return self._watching_thread()
 
     @property
     def _call_queue(self):
         return SimpleNamespace(join_thread=self._dispatcher.clock.thread.join)
+
+
+class ProcessExecutor(_ProcessPoolExecutor):
+    backend = "process"
+
+    def _worker_processes(self):
+        handles = list(self._dispatcher.engine._handles.values())
+        return [handle.process for handle in handles if not handle.retiring]  # its successor starts while it ends
+
+    def _watching_thread(self):
+        return self._dispatcher.engine._collector
+
+
+class ManagerExecutor(ProcessExecutor):
+    backend = "manager"
+
+
+class PoolExecutor(_ProcessPoolExecutor):
+    backend = "pool"
+
+    def _worker_processes(self):
+        engines = [cell.engine for cell in self._dispatcher.engine._cells]
+        return [engine.process for engine in engines if engine is not None]
+
+    def _watching_thread(self):
+        return self._dispatcher.engine._watcher._thread
+
+
+class FuturesExecutor(PoolExecutor):
+    backend = "futures"
 
 
 class Worker:

@@ -44,6 +44,15 @@ class RecordingHost:
     def lost(self, call_id, loss):
         self.answers.put(("lost", call_id, loss))
 
+    def logged(self, call_id, item, pid, record):
+        """Drop it."""
+
+    def worker_started(self, worker, pid=None):
+        """Tell nobody."""
+
+    def worker_ended(self, worker, pid=None, **facts):
+        """Tell nobody."""
+
     def room(self, n=1, /):
         self.rooms.put(n)
 
@@ -92,8 +101,9 @@ class Running:
         return self.backend.dispatch([Call(next(self._ids), pickle.dumps((function, args, {})))]) == 1
 
     def run(self, function, *args):
-        """Run a call on an idle backend; return its value."""
-        assert self.send(function, *args)
+        """Run a call as soon as there is room for it; return its value."""
+        while not self.send(function, *args):  # it tells of a loss before it has room again
+            self.host.wait_room()
         value = self.host.value()
         self.host.wait_room()
         return value
@@ -152,6 +162,12 @@ def wait_at(port):
 
 def kill_self():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_self_at(number, at):
+    if number == at:
+        kill_self()
+    return number
 
 
 def kill_later(seconds):

@@ -22,12 +22,13 @@ from cell_helpers import (
     fork_and_die,
     kill_later,
     kill_self,
+    kill_self_at,
     let_go,
     start_a_process,
     wait_at,
 )
 
-from parapluie import worker
+from parapluie import Executor, WorkerLostError, worker
 from parapluie.backend import Call, Stop
 
 METHODS = multiprocessing.get_all_start_methods()
@@ -109,7 +110,7 @@ def test_death_costs_one_call_and_no_other(name, method, code):
         pid, door = gate.arrival()
         running.send(*((os._exit, code) if code == 0 else (kill_self,)))
         what, call_id, loss = running.host.answer()
-        assert (what, call_id, loss.began, loss.exit_code) == ("lost", 2, None, code)
+        assert (what, call_id, loss.began, loss.exit_code) == ("lost", 2, True, code)
         assert loss.worker == f"{name}-1" and loss.pid != pid
         running.host.wait_room()
         assert running.run(os.getpid) not in {pid, loss.pid}
@@ -249,12 +250,133 @@ def test_only_unknown_calls_are_revoked(name, quick):
     with Running(name, quick) as running, Gate() as gate:
         running.send(wait_at, gate.port)
         _, door = gate.arrival()
-        assert not running.backend.revoke(1) and not running.backend.revoke(1, running=True)
-        assert running.backend.revoke(2)
+        assert not running.backend.revoke(1)
+        assert running.backend.revoke(2) and running.backend.revoke(2, running=True)
         let_go(door)
         running.host.value()
         running.host.wait_room()
         assert running.backend.revoke(1)
+
+
+# ---- what the worker marks ----------------------------------------------------------------------------------------
+
+
+def test_mark_is_read_while_the_call_runs(name, method):
+    with Running(name, method) as running, Gate() as gate:
+        before = time.monotonic()
+        running.send(wait_at, gate.port)
+        assert running.backend.begun(7) is None
+        _, door = gate.arrival()
+        begun = running.backend.begun(1)
+        assert begun.item == 0 and before <= begun.at <= time.monotonic()
+        let_go(door)
+        running.host.value()
+        running.host.wait_room()
+        assert running.backend.begun(1) is None
+
+
+@posix
+def test_call_that_a_dead_worker_had_not_begun_is_known_for_it(name, method):
+    with Running(name, method) as running:
+        pid = running.run(os.getpid)
+        os.kill(pid, signal.SIGSTOP)
+        running.send(os.getpid)
+        assert running.backend.begun(2) is None
+        os.kill(pid, signal.SIGKILL)
+        _, _, loss = running.host.answer()
+        assert (loss.began, loss.pid, loss.exit_code) == (False, pid, -signal.SIGKILL)
+        assert running.host.failures.empty()
+
+
+@posix
+def test_call_before_which_worker_after_worker_dies_is_not_sent_for_ever(name, quick):
+    with Running(name, quick) as running:
+        call = Call(1000, pickle.dumps((os.getpid, (), {})))
+        for began in [False, False, None, False]:
+            pid = running.run(os.getpid)
+            os.kill(pid, signal.SIGSTOP)
+            call = call._replace(id=call.id + 1)
+            running.backend.dispatch([call])
+            os.kill(pid, signal.SIGKILL)
+            assert running.host.answer()[2].began is began
+            running.host.wait_room()
+        running.backend.dispatch([call._replace(id=2000)])
+        running.host.value()
+        assert not running.backend._unreached
+
+
+@posix
+def test_items_behind_the_mark_have_not_begun(name, quick):
+    with Executor(name, 1, start_method=quick) as executor:
+        outcomes = list(executor.map(kill_self_at, range(20), [9] * 20, chunksize=20, on_error="collect"))
+    lost = [outcome.index for outcome in outcomes if outcome.error is not None]
+    assert lost == list(range(len(lost))) and 10 <= len(lost) < 20
+    assert {type(outcomes[index].error) for index in lost} == {WorkerLostError}
+    assert [outcome.value for outcome in outcomes[len(lost) :]] == list(range(len(lost), 20))
+
+
+# ---- killing a call -----------------------------------------------------------------------------------------------
+
+
+@posix
+def test_killed_call_is_lost_and_no_other(name, method):
+    with Running(name, method, max_workers=2) as running, Gate() as gate:
+        running.send(wait_at, gate.port)
+        first, _ = gate.arrival()
+        running.send(wait_at, gate.port)
+        _, door = gate.arrival()
+        assert not running.backend.revoke(1, running=True, item=1)  # it is at another one
+        assert running.backend.revoke(1, running=True, item=0)
+        what, call_id, loss = running.host.answer()
+        assert (what, call_id, loss.began, loss.pid) == ("lost", 1, True, first)
+        assert loss.exit_code == -signal.SIGKILL and loss.why == "it was killed to end the task"
+        running.host.wait_room()
+        assert running.backend.revoke(1, running=True)
+        let_go(door)
+        running.host.value()
+    assert running.host.answers.empty()
+
+
+def test_reply_that_comes_while_its_worker_is_being_killed_is_dropped(name, quick, monkeypatch):
+    with Running(name, quick) as running, Gate() as gate:
+        running.send(wait_at, gate.port)
+        _, door = gate.arrival()
+        engine, replied = running.engine(), threading.Event()
+        answer = engine._answer
+        engine._answer = lambda *args: (answer(*args), replied.set())
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "kill", lambda: None)
+            assert running.backend.revoke(1, running=True)
+        let_go(door)
+        assert replied.wait(SECONDS)
+        engine.kill()
+        assert running.host.answer()[0] == "lost"
+        running.host.wait_room()
+        assert isinstance(running.run(os.getpid), int)
+    assert running.host.answers.empty()
+
+
+def test_answered_call_is_not_killed(name, quick):
+    with Running(name, quick) as running:
+        asked, told = [], running.host.replied
+
+        def replied(*args):
+            asked.append(running.backend.revoke(1, running=True))
+            told(*args)
+
+        running.host.replied = replied
+        pid = running.run(os.getpid)
+        assert asked == [False] and running.run(os.getpid) == pid
+
+
+def test_call_is_killed_before_its_worker_is_ready(name, quick):
+    with Gate() as gate, Running(name, quick, initializer=(wait_at, (gate.port,))) as running:
+        running.send(os.getpid)
+        gate.arrival()
+        assert not running.backend.revoke(1, running=True, item=0)
+        assert running.backend.revoke(1, running=True)
+        assert running.host.answer()[2].began is False
+        assert running.host.failures.empty()
 
 
 @pytest.mark.parametrize("stop", [Stop(0.2), Stop(SECONDS, kill=True)])

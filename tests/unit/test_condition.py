@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import threading
 import time
 
@@ -70,3 +71,37 @@ def test_another_thread_cannot_tell_without_it():
         condition.notify()
     with pytest.raises(RuntimeError, match="un-acquired"):
         condition.wait(0)
+
+
+class InterruptedWaitError(Exception):
+    """What a signal handler raises here."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals go to the process here")
+@pytest.mark.parametrize("timeout", [None, SECONDS])
+def test_signal_that_does_not_end_the_systems_wait_is_noticed(timeout):
+    """As one that comes right before that wait, one that another thread was given does not."""
+
+    def interrupt(_signum, _frame):
+        raise InterruptedWaitError
+
+    def give_up_later():
+        with condition:  # the other one waits, since it has let go of it
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        if not noticed.wait(SECONDS / 3):
+            unnoticed.append(True)
+            with condition:
+                condition.notify_all()
+
+    condition, noticed, unnoticed = Condition(), threading.Event(), []
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    thread = threading.Thread(target=give_up_later)
+    try:
+        with pytest.raises(InterruptedWaitError), condition:  # noqa: PT012 - the thread is to find it taken
+            thread.start()
+            condition.wait(timeout)
+    finally:
+        noticed.set()
+        thread.join(SECONDS)
+        signal.signal(signal.SIGUSR1, before)
+    assert not unnoticed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextvars
 import functools
@@ -91,7 +92,7 @@ def local():
     return inner, Inner
 
 
-def explain(value, root="result"):
+def explain(value, root="args[0]"):
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the subject is what is said about it
         pickling.dumps_auto(value, drop)
     return pickling.explain(value, root, caught.value)
@@ -127,6 +128,10 @@ LOCK = "'_thread.lock', which cannot be pickled; create it in the worker (initia
 QUEUES = "it reaches other processes by inheritance only; use executor.shared"
 EXECUTOR = "an executor cannot be sent into a task; make one there"
 
+LOOP = asyncio.new_event_loop()
+LOOP.close()
+PIPE_END = f"multiprocessing.connection.{'Pipe' * (os.name == 'nt')}Connection"
+
 CULPRITS = [
     # make, path, found, and the end of the sentence
     (threading.Lock, "", "_thread.lock", LOCK),
@@ -157,6 +162,8 @@ CULPRITS = [
     (lambda: concurrent.futures.ThreadPoolExecutor(1).submit, ".__self__",
      "concurrent.futures.thread.ThreadPoolExecutor", EXECUTOR),
     (lambda: [concurrent.futures.Future()], "[0]", "concurrent.futures._base.Future", "send its result()"),
+    (lambda: asyncio.Future(loop=LOOP), "", "_asyncio.Future", "await it and send what that gives"),
+    (lambda: multiprocessing.Pipe()[0], "", PIPE_END, "use executor.shared.queue()"),
     (multiprocessing.Queue, "", "multiprocessing.queues.Queue", QUEUES),
     (lambda: Bag(guard=multiprocessing.Lock()), ".guard", "multiprocessing.synchronize.Lock", QUEUES),
     (lambda: weakref.ref(Bag), "", "weakref.ReferenceType", "send the object itself, or leave it out in __getstate__"),
@@ -164,7 +171,7 @@ CULPRITS = [
     (lambda: re.match("a", "a"), "", "re.Match", "send the groups that are needed"),
     (deep, "", "list", "is nested too deeply to be pickled; flatten it, or refer to its parts by keys or numbers"),
     (lambda: HostileState(ValueError("no")), "", "test_pickling.HostileState",
-     "result is a 'test_pickling.HostileState' whose __getstate__ raised ValueError: no"),
+     "args[0] is a 'test_pickling.HostileState' whose __getstate__ raised ValueError: no"),
     (lambda: HostileReduce(OSError("x")), "", "test_pickling.HostileReduce", "whose __reduce__ raised OSError: x"),
     (Endless, "[0]", "_thread.lock", LOCK),
 ]  # fmt: skip
@@ -176,9 +183,53 @@ def test_culprit_is_named_by_its_path(make, path, found, ending):
     problem, where, what = explain(value)
     if isinstance(value, io.IOBase | socket.socket | sqlite3.Connection):
         value.close()
-    assert (where, what) == ("result" + path, found)
-    assert problem.startswith("result" + path)
+    assert (where, what) == ("args[0]" + path, found)
+    assert problem.startswith("args[0]" + path)
     assert ending in problem
+
+
+async def answer():
+    return 42
+
+
+def coroutine():
+    made = answer()
+    made.close()
+    return made
+
+
+RETURNED = [
+    (threading.Lock, "", "return what is needed of it as plain data, or leave it out in __getstate__"),
+    (lambda: [concurrent.futures.Future()], "[0]", "a future stays in the process that made it; return its result()"),
+    (lambda: {"pool": concurrent.futures.ThreadPoolExecutor(1)}, "['pool']", "; return what its tasks returned"),
+    (lambda: (n for n in "ab"), "", "'generator', which cannot be pickled; return a list of its items"),
+    (coroutine, "", "run it in the task, as by asyncio.run(), and return what that returns"),
+    (lambda: open(os.devnull, "rb"), "", "return its path, or what it holds"),  # noqa: SIM115, PTH123
+    (queue.Queue, "", "return a list of its items, or use executor.shared.queue()"),
+    (lambda: multiprocessing.Pipe(duplex=False), "[0]", "Connection', which cannot be pickled; return what is needed"),
+]
+
+
+@pytest.mark.parametrize(("make", "path", "ending"), RETURNED)
+def test_culprit_in_a_result_gets_the_advice_for_one(make, path, ending):
+    value = make()
+    problem, where, _ = explain(value, "result")
+    if isinstance(value, io.IOBase):
+        value.close()
+    assert where == "result" + path
+    assert problem.endswith(ending) or ending in problem
+    assert "worker" not in problem
+
+
+@pytest.mark.parametrize("dumps", [pickling.dumps_auto, pickling.dumps_strict, pickling.dumps_cloudpickle])
+def test_end_of_a_pipe_is_refused_and_its_class_is_not(dumps):
+    ends = multiprocessing.Pipe()
+    with pytest.raises(pickle.PicklingError, match="Connection"):
+        dumps(([ends[1]], 1), None)
+    again = pickle.loads(dumps([type(ends[0]), "multiprocessing.connection"], None))
+    assert again == [type(ends[0]), "multiprocessing.connection"]
+    for end in ends:
+        end.close()
 
 
 def test_error_of_sys_exit_in_a_reduce_is_reported():
@@ -235,7 +286,7 @@ def test_error_is_quoted_where_nothing_fails_a_second_time():
 
 
 def test_explanation_is_plain_data():
-    assert pickle.loads(pickle.dumps(explain(threading.Lock())))[1] == "result"
+    assert pickle.loads(pickle.dumps(explain(threading.Lock())))[1] == "args[0]"
     assert type(explain(threading.Lock())) is tuple
 
 
@@ -313,12 +364,25 @@ def test_buffers_of_a_failed_attempt_are_not_sent():
 
 
 @pytest.fixture
-def prompt(monkeypatch):
-    """A `__main__` such as that of a prompt."""
+def main(monkeypatch):
     main = types.ModuleType("__main__")
     exec("def f(): return 1\nclass C: pass\n", vars(main))  # noqa: S102 - as a prompt does
     monkeypatch.setitem(sys.modules, "__main__", main)
+    return main
+
+
+@pytest.fixture
+def prompt(main):
+    """A `__main__` such as that of a prompt."""
     assert not main_guard.main_is_importable()
+    return main
+
+
+@pytest.fixture
+def script(main):
+    """A `__main__` such as that of a script."""
+    main.__file__ = __file__
+    assert main_guard.main_is_importable()
     return main
 
 
@@ -331,11 +395,20 @@ def test_function_of_a_prompt_goes_by_value(prompt):
 @pytest.mark.parametrize("name", ["f", "C"])
 def test_strict_serializer_refuses_what_a_prompt_defines(prompt, name):
     value = {"text": "__main__", "what": getattr(prompt, name)}
-    with pytest.raises(pickle.PicklingError, match=rf"^'{name}' is defined in a __main__ that workers cannot import"):
+    with pytest.raises(pickle.PicklingError, match=rf"^'{name}' is defined in a __main__ that workers do not import"):
         pickling.dumps_strict(value, drop)
     problem, path, _ = strictly(value, "result")
     assert path == "result['what']"
-    assert problem == f"result['what'] {pickling.HIDDEN_MAIN}"
+    assert problem == f"result['what'] ('{name}') {pickling.HIDDEN_MAIN}"
+
+
+def test_main_that_can_be_imported_goes_by_value_where_workers_do_not_import_it(script):
+    for name in ("auto", "pickle"):
+        assert b"by_value" not in pickling.serializer(name)(script.f, drop)
+    data = pickling.serializer("auto", imports_main=False)(script.f, drop)
+    assert b"by_value" in data and pickle.loads(data)() == 1
+    with pytest.raises(pickle.PicklingError, match="^'f' is defined in a __main__ that workers do not import"):
+        pickling.serializer("pickle", imports_main=False)(script.f, drop)
 
 
 def test_strict_serializer_takes_main_for_a_text(prompt):

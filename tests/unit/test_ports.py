@@ -10,11 +10,11 @@ import subprocess
 import sys
 import threading
 
-import processes
 import pytest
 
 from parapluie.backends.process import ports
 from parapluie.backends.process.ports import READ, WRITE
+from parapluie.testing import processes
 
 SECONDS = 30.0
 MB = 1 << 20

@@ -183,9 +183,9 @@ def test_start_timeout_is_needed():
 
 
 def test_task_timeout_needs_a_backend_that_kills():
-    with pytest.raises(CapabilityError, match=r"'pool' cannot honour task_timeout=5: it cannot stop") as caught:
-        resolve("pool", task_timeout=5)
-    assert caught.value.able == ("process", "manager")
+    with pytest.raises(CapabilityError, match=r"'thread' cannot honour task_timeout=5: it cannot stop") as caught:
+        resolve("thread", task_timeout=5)
+    assert caught.value.able == ("process", "pool", "futures", "manager")
 
 
 def test_backends_of_loaded_plugins_are_named_as_able(offer):
@@ -193,7 +193,7 @@ def test_backends_of_loaded_plugins_are_named_as_able(offer):
     offer("liar", lambda options: 1 / 0)
     with pytest.raises(CapabilityError) as caught:
         resolve("thread", task_timeout=5)
-    assert caught.value.able == ("process", "manager", "killer")
+    assert caught.value.able == ("process", "pool", "futures", "manager", "killer")
 
 
 def test_max_tasks_per_child():

@@ -8,11 +8,11 @@ import sys
 import time
 from functools import partial
 
-import processes
 import pytest
 
-from parapluie.backends.process.shared import SharedBytes, SharedLock
+from parapluie.shared_memory import SharedBytes, SharedLock
 from parapluie.stdlib_private import can_be_inherited
+from parapluie.testing import processes
 
 SIZE = 1 << 12
 SECONDS = 30

@@ -12,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import _process_worker
 from inspect import signature
 from multiprocessing import pool as pools
-from multiprocessing.managers import SyncManager
 from multiprocessing.pool import Pool
 
 import half_import
@@ -21,6 +20,7 @@ from half_import import half_imported
 
 from parapluie import stdlib_private
 from parapluie.cell_process import OneWorkerContext, Vacancy
+from parapluie.logs import log_pipe
 from parapluie.one_way_queue import close_reader
 
 CONTEXT = multiprocessing.get_context()
@@ -34,7 +34,9 @@ def private(thing, name):
 
 @pytest.fixture
 def context():
-    return OneWorkerContext(CONTEXT, b"")
+    logs = log_pipe(None)
+    yield OneWorkerContext(CONTEXT, b"", logs)
+    logs.close()
 
 
 def test_the_queues_are_the_first_arguments_of_both_workers():
@@ -79,6 +81,7 @@ def test_pool_has_three_threads_and_replaces_its_worker_by_a_vacancy(context):
     for thread in threads:
         thread.join(SECONDS)
         assert not thread.is_alive()
+    context.process.join(SECONDS)  # the pipe that has told of its end closes a moment before
     assert all(isinstance(process, Vacancy) or process.exitcode == 0 for process in private(pool, "_pool"))
     stdlib_private.forget_at_exit(pool)
     assert not private(pool, "_terminate").still_active()
@@ -108,15 +111,9 @@ def test_children_are_allowed_by_a_flag():
         config["daemon"] = before
 
 
-def test_manager_has_a_process_and_a_folder_made_here():
+def test_folder_of_sockets_is_made_here():
     stdlib_private.make_temporary_directory()
     assert os.path.isdir(private(multiprocessing.current_process(), "_config")["tempdir"])  # noqa: PTH112 - a plain question
-    manager = SyncManager(ctx=CONTEXT)
-    manager.start()
-    try:
-        assert stdlib_private.manager_process(manager).is_alive()
-    finally:
-        manager.shutdown()
 
 
 def test_imports_of_other_threads_are_forgotten(tmp_path, monkeypatch):
@@ -131,9 +128,69 @@ def test_the_end_of_the_interpreter_is_known_before_executors_close():
     code = """
 from concurrent.futures import ProcessPoolExecutor, process
 from parapluie.stdlib_private import before_threads_end, interpreter_is_ending
-before_threads_end(lambda: print("ending", interpreter_is_ending(), process._global_shutdown))
+show = lambda: print("ending", interpreter_is_ending(), process._global_shutdown)
+before_threads_end(show)
+before_threads_end(print)
+before_threads_end(show)
+before_threads_end(show)
 print("running", interpreter_is_ending())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=SECONDS)
-    assert done.stdout.split("\n")[:2] == ["running False", "ending True False"]
+    assert done.stdout.split("\n") == ["running False", "ending True False", "", "ending True False", ""]
     assert threading.main_thread().is_alive()
+
+
+# Run by a process that is started as a worker is, from the middle of the import of its main module.
+STARTED = """
+import multiprocessing, os, pickle
+from parapluie import main_guard, stdlib_private
+from parapluie.dumps import DumpFile
+
+if __name__ == "__mp_main__" and main_guard.in_main_import():
+    own = pickle.load(stdlib_private.rest_of_start())
+    own._args[0].note(own.name.encode())
+    os._exit(0)
+
+if __name__ == "__main__":
+    print(stdlib_private.rest_of_start())
+    file = DumpFile()
+    process = multiprocessing.get_context("{method}").Process(
+        target=DumpFile.note, args=(file, b"as usual"), name="its name"
+    )
+    process.start()
+    process.join({seconds})
+    print(file.noted().decode())
+"""
+
+
+@pytest.mark.parametrize("method", [name for name in multiprocessing.get_all_start_methods() if name != "fork"])
+def test_worker_can_read_its_own_process_while_it_imports_the_main_module(tmp_path, method):
+    script = tmp_path / "script.py"
+    script.write_text(STARTED.format(method=method, seconds=SECONDS))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=2 * SECONDS, check=True)
+    assert done.stdout.splitlines() == ["None", "its name"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_starts_a_fork_server_of_its_own():
+    from multiprocessing import forkserver
+
+    forkserver.ensure_running()
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_fork_server_of_child, args=(writer,))
+    with private(forkserver, "_forkserver")._lock:  # as another thread might hold it
+        process.start()
+    assert reader.poll(SECONDS)
+    mine = private(forkserver, "_forkserver")._forkserver_pid
+    assert reader.recv() not in {None, mine}
+    process.join(SECONDS)
+    forkserver.ensure_running()
+    assert private(forkserver, "_forkserver")._forkserver_pid == mine
+
+
+def _fork_server_of_child(writer):
+    from multiprocessing import forkserver
+
+    stdlib_private.forget_fork_server()
+    forkserver.ensure_running()
+    writer.send(private(forkserver, "_forkserver")._forkserver_pid)

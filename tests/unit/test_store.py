@@ -11,13 +11,13 @@ import threading
 from bisect import bisect
 from functools import partial
 
-import processes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parapluie.backends.process.shared import shared_file
 from parapluie.backends.process.store import CallStore, Kept, Ranges, ReplyReader, WorkerStore
+from parapluie.shared_memory import shared_file
+from parapluie.testing import processes
 from parapluie.worker import LARGE
 
 pytestmark = pytest.mark.windows

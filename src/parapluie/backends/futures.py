@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from parapluie import stdlib_private
 from parapluie.cell_engine import Engine, Job, joined
+from parapluie.cell_process import run
 from parapluie.cells import CellBackend
-from parapluie.worker import run
 
 if TYPE_CHECKING:
     import threading
@@ -29,8 +29,11 @@ class FuturesEngine(Engine):
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Job, args: tuple[Any, ...]) -> None:
-        future = self._executor.submit(run, *args)
-        self._thread = self._thread or stdlib_private.manager_thread(self._executor)
+        future = self._executor.submit(run, job.call_id, *args)
+        if self._thread is None:
+            self._thread = stdlib_private.manager_thread(self._executor)
+            if self._thread is not None:
+                self._thread.name = f"parapluie-{self.name}-{self._thread.name}"  # so that it is known for ours
         future.add_done_callback(partial(self._done, job))
 
     def _done(self, job: Job, future: Future[Any]) -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 # The one import of another backend: this one is that engine, and adds a process to it.
 from parapluie.backends.process import ProcessBackend
-from parapluie.state_server import StateServer
+from parapluie.fork_threads import warn_of_threads
+from parapluie.starting import threads_beside
+from parapluie.state.server import StateServer
 
 if TYPE_CHECKING:
     from parapluie.backend import Host, Stop
@@ -22,6 +24,8 @@ class ManagerBackend(ProcessBackend):
     server: StateServer
 
     def start(self, host: Host) -> None:
+        if threads := threads_beside(host.context.get_start_method()):
+            warn_of_threads(threads, host)
         self.server = StateServer(host.context)
         try:
             self.server.start()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from parapluie import stdlib_private
 from parapluie.cell_engine import Engine, Job, joined
+from parapluie.cell_process import run
 from parapluie.cells import CellBackend
-from parapluie.worker import run
 
 if TYPE_CHECKING:
     from multiprocessing.pool import AsyncResult
@@ -29,11 +29,16 @@ class PoolEngine(Engine):
     def open(self) -> None:
         self._result: AsyncResult[Any] | None = None
         self._pool = Pool(1, context=self.context)
+        for thread in stdlib_private.pool_threads(self._pool):
+            thread.name = f"parapluie-{self.name}-{thread.name}"  # so that it is known for ours
         self.note_pid()
 
     def submit(self, job: Job, args: tuple[Any, ...]) -> None:
         self._result = self._pool.apply_async(
-            run, args, callback=partial(self.answered, job), error_callback=partial(self._failed, job)
+            run,
+            (job.call_id, *args),
+            callback=partial(self.answered, job),
+            error_callback=partial(self._failed, job),
         )
 
     def _failed(self, job: Job, error: BaseException) -> None:

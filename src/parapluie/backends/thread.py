@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from time import monotonic
 
 from parapluie.backend import Backend, Call, Host, Stop
+from parapluie.worker import cpu_peers, share_cpus
 
 _log = logging.getLogger("parapluie")
 _executors = itertools.count(1)
@@ -32,6 +33,7 @@ class ThreadBackend(Backend):
         self._threads: list[threading.Thread] = []  # appended to by dispatch alone
         self._free = threading.Semaphore(2 * host.max_workers)
         self._idle = threading.Semaphore(0)  # threads that wait for a call, minus calls on their way to them
+        self._peers = cpu_peers() * host.max_workers
         self._stopping = False
 
     def dispatch(self, calls: Sequence[Call], /) -> int:
@@ -57,8 +59,11 @@ class ThreadBackend(Backend):
             self._threads.append(thread)
 
     def _work(self) -> None:
+        share_cpus(self._peers, thread=True)
         if not self._host.prepare():
             return
+        name = threading.current_thread().name
+        self._host.worker_started(name)
         while (call_id := self._queue.get()) is not None:
             call = self._pending.pop(call_id, None)
             if call is not None and call.local is not None:
@@ -67,6 +72,7 @@ class ThreadBackend(Backend):
                 self._free.release()
             self._idle.release()
             self._host.room(1)
+        self._host.worker_ended(name)
 
     def revoke(self, call_id: int, *, running: bool = False, item: int | None = None) -> bool:
         del running, item  # threads cannot be killed

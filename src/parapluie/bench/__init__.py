@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark as the command line does and return its exit code."""
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m parapluie.bench") -> int:
+    """Run the benchmark as the command line does, whose name is prog, and return its exit code."""
     from parapluie.bench.__main__ import main as run
 
-    return run(arguments)
+    return run(arguments, prog=prog)

@@ -24,13 +24,13 @@ INTERRUPTED = 130  # as a shell says it
 _STDOUT = "-"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m parapluie.bench") -> int:
     """Measure, print the table, and return the exit code.
 
     0: done. 1: nothing could be measured. 130: interrupted; what was measured before is printed. Wrong arguments end
     with `SystemExit`, as argparse does it.
     """
-    parser = _parser()
+    parser = _parser(prog)
     chosen = parser.parse_args(arguments)
     workloads = _here(WORKLOADS)
     known = contenders()
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if results.any else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m parapluie.bench",
+        prog=prog,
         description="Measure every backend of parapluie beside the pools that you would use instead: which one suits "
         "this machine? The table goes to standard output as Markdown, progress to standard error.",
         allow_abbrev=False,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor as StandardExecutor
     from typing import Any
 
+    from parapluie import Executor
+
     Function = Callable[[Any], Any]
     Done = Callable[[Any], object]
 
@@ -47,6 +49,17 @@ class Adapter(ABC):
     def each(self, function: Function, arguments: Iterable[Any]) -> list[Any]:
         """Run tasks one by one, at the same time."""
         return self.results([self.submit(function, argument) for argument in arguments])
+
+    def counts(self) -> tuple[Any, Any]:
+        """Return a dictionary that tasks can change, and the lock that changes need there; None if they need none."""
+        raise NotImplementedError
+
+    def flow(self, items: int, batch: int | None) -> float:
+        """Send items from one task to another, one by one or so many at a time; return the seconds from first to last.
+
+        A contender that has no batches sends them one by one.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None:
@@ -83,10 +96,24 @@ class _Futures(Adapter):
 class _Parapluie(_Futures):
     """A backend of ours; it takes the start method if it can choose one."""
 
-    def __init__(self, backend: str, workers: int, start_method: str | None) -> None:
-        from parapluie import Executor
+    _executor: Executor
 
-        super().__init__(Executor(backend, workers, start_method=start_method))
+    def __init__(self, backend: str, workers: int, start_method: str | None) -> None:
+        from parapluie import Config, Executor
+
+        super().__init__(Executor(backend, workers, start_method=start_method, config=Config()))
+
+    def counts(self) -> tuple[Any, Any]:
+        return self._executor.shared.dict(n=0), None
+
+    def flow(self, items: int, batch: int | None) -> float:
+        from parapluie.bench import tasks
+
+        channel = self._executor.channel()
+        taking = self._executor.submit(tasks.take_items, channel)
+        self._executor.submit(tasks.put_items, channel, items, batch).result()
+        channel.close()
+        return taking.result()
 
     def stream(self, function: Function, items: Iterator[Any], *, chunk: int) -> Iterator[Any]:
         del chunk
@@ -133,6 +160,21 @@ class _Pool(Adapter):
     def close(self) -> None:
         self._pool.close()
         self._pool.join()
+
+
+class _Manager(_Pool):
+    def __init__(self, workers: int, start_method: str | None) -> None:
+        from multiprocessing import get_context
+
+        self._manager = get_context(start_method).Manager()
+        super().__init__(workers, start_method)
+
+    def counts(self) -> tuple[Any, Any]:
+        return self._manager.dict(n=0), self._manager.Lock()
+
+    def close(self) -> None:
+        super().close()
+        self._manager.shutdown()
 
 
 class _Joblib(Adapter):
@@ -227,6 +269,40 @@ class _Pebble(Adapter):
         self._pool.join()
 
 
+class _Queue(Adapter):
+    def __init__(self, workers: int, start_method: str | None) -> None:
+        del workers  # one process puts, and one takes
+        from multiprocessing import get_context
+
+        self._context = get_context(start_method)
+
+    def call(self, function: Function, argument: Any) -> Any:
+        raise NotImplementedError
+
+    def each(self, function: Function, arguments: Iterable[Any]) -> list[Any]:
+        """Return as many different answers as there are workers to wait for: they start with each `flow`."""
+        del function
+        return list(range(len([*arguments])))
+
+    def flow(self, items: int, batch: int | None) -> float:
+        del batch  # it has none
+        from parapluie.bench import tasks
+
+        queue: Any = self._context.Queue()
+        answer: Any = self._context.SimpleQueue()
+        arguments = ((tasks.take_from_queue, (queue, answer)), (tasks.put_into_queue, (queue, items)))
+        processes = [self._context.Process(target=target, args=args) for target, args in arguments]  # type: ignore[attr-defined]
+        for process in processes:
+            process.start()
+        seconds: float = answer.get()
+        for process in processes:
+            process.join()
+        return seconds
+
+    def close(self) -> None:
+        """Do nothing: its processes have ended."""
+
+
 class _PipeEcho(Adapter):
     """The least that a round trip to another process can cost in Python."""
 
@@ -265,6 +341,8 @@ _PEERS: dict[str, Callable[[int, str | None], Adapter]] = {
     "joblib": _Joblib,
     "mpire": _Mpire,
     "pebble": _Pebble,
+    "Manager": _Manager,
+    "Queue": _Queue,
     "pipe-echo": _PipeEcho,
 }
 

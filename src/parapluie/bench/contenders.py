@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from parapluie.backend import BackendInfo
 
 CALL, SUBMIT, MAP, STREAM = "call", "submit", "map", "stream"
+STATE = "state"  # objects that all tasks change
+FLOW = "flow"  # items go from one task to another
 ISOLATED = "isolated"  # its workers are processes, with a GIL of their own
 _ALL = frozenset({CALL, SUBMIT, MAP, STREAM, ISOLATED})
 _LACKS = {
@@ -24,6 +26,8 @@ _LACKS = {
     SUBMIT: "has no submit",
     MAP: "has no map",
     STREAM: "has no lazy map",
+    STATE: "has no shared state",
+    FLOW: "has no channels, or no two tasks at a time",
     ISOLATED: "its workers are not processes",
 }
 
@@ -37,7 +41,7 @@ class Contender(NamedTuple):
         distribution: that it comes with; empty for the standard library.
         version: of that; empty where it is not installed.
         why_not: why it cannot be measured here; empty if it can.
-        abilities: of CALL, SUBMIT, MAP, STREAM, ISOLATED.
+        abilities: of CALL, SUBMIT, MAP, STREAM, STATE, FLOW, ISOLATED.
         start_methods: those that its workers can be started with; empty where there is no such choice.
         own_start: it starts new interpreters in a way of its own, which is most like "spawn".
         parallel: False where the caller runs the tasks itself.
@@ -122,6 +126,10 @@ def _able(contender: Contender, info: BackendInfo) -> Contender:
     except Exception as error:  # noqa: BLE001 - a plugin's code may raise anything, and costs its own row only
         return contender._replace(why_not=f"its capabilities raised {error!r}")
     abilities = _ALL if can.isolated_memory else _ALL - {ISOLATED}
+    if can.shared_state:
+        abilities |= {STATE}
+    if can.channels and not can.runs_in_caller:
+        abilities |= {FLOW}
     return contender._replace(
         abilities=abilities, start_methods=tuple(can.start_methods), parallel=not can.runs_in_caller
     )
@@ -199,6 +207,27 @@ _PEERS = (
         Contender("pebble", "pebble.ProcessPool", start_methods=_ANY, needs_chunks=True),
         "pebble",
         "Pebble",
+    ),
+    _Peer(
+        Contender(
+            "Manager",
+            "multiprocessing.Manager, and a Pool whose tasks use its objects",
+            abilities=frozenset({STATE, ISOLATED}),
+            start_methods=_ANY,
+        ),
+        "multiprocessing",
+        None,
+    ),
+    _Peer(
+        Contender(
+            "Queue",
+            "multiprocessing.Queue, between two processes",
+            abilities=frozenset({FLOW, ISOLATED}),
+            start_methods=_ANY,
+            remarks=(("channel", "has no batches"),),
+        ),
+        "multiprocessing",
+        None,
     ),
     _Peer(
         Contender(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from parapluie.bench.adapters import OURS
 from parapluie.bench.figures import ratio, with_unit
 from parapluie.bench.isolate import ABSENT, MEASURED
-from parapluie.bench.workloads import LOWER, PIPE, POOL, PPE, WORKLOADS
+from parapluie.bench.workloads import LOWER, MANAGER, PIPE, POOL, PPE, QUEUE, WORKLOADS
 
 if TYPE_CHECKING:
     from parapluie.bench.run import Results
@@ -76,6 +76,11 @@ GOALS = (
     # "Constant" and "as for 200,000", with what the clock and the allocator leave open.
     Goal("long-map", "growth", 10),
     Goal("long-map", "versus_short", 90),
+    Goal("state", "operation", 1, MANAGER),
+    Goal("state", "safe", 3, MANAGER),
+    Goal("state", "batched", 50, MANAGER),
+    Goal("channel", "single", 0.5, QUEUE),
+    Goal("channel", "batched", 1, QUEUE),
     *(Goal(name, way, 1, PEERS) for name in ("array", "array-large") for way in ("sent", "fetched")),
 )
 

@@ -32,6 +32,11 @@ class Sizes(NamedTuple):
     large_array_bytes: int = 64_000_000
     array_repeats: int = 20
     large_array_repeats: int = 8
+    state_operations: int = 2_000
+    increments: int = 10_000
+    channel_items: int = 50_000
+    channel_batch: int = 100
+    increment_batch: int = 100  # that go in one message, where there is such a thing
     lazy_chunk_heavy: int = 100  # items of 1 KB in a chunk, for those that do not size chunks themselves
     lazy_chunk: int = 1_000  # the same for trivial items
 
@@ -56,6 +61,9 @@ QUICK = Sizes(
     large_array_bytes=4_000_000,
     array_repeats=3,
     large_array_repeats=2,
+    state_operations=100,
+    increments=400,
+    channel_items=2_000,
 )
 
 TIME_LIMIT = 120.0  # for one measurement, its start and end included

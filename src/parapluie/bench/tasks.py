@@ -98,3 +98,55 @@ def meet(place: tuple[str, int, float]) -> float:
             raise TimeoutError(f"{expected} tasks did not run at the same time within {patience:g} seconds")
         time.sleep(0.0005)
     return arrived
+
+
+def increment(how: tuple[Any, Any, int, int | None]) -> None:
+    """Increment a number in a shared dictionary; how: that, a lock or None, how often, and how many at once."""
+    counts, lock, times, batch = how
+    if lock is not None:
+        for _ in range(times):
+            with lock:
+                counts["n"] = counts["n"] + 1
+    elif batch is None:
+        for _ in range(times):
+            counts.add("n")
+    else:
+        for _ in range(times // batch):
+            counts.add_many({"n": batch})
+        counts.add("n", times % batch)
+
+
+def put_items(channel: Any, items: int, batch: int | None) -> None:
+    """Put numbers into a channel, one by one or so many at a time."""
+    if batch is None:
+        for number in range(items):
+            channel.put(number)
+    else:
+        for first in range(0, items, batch):
+            channel.put_many(range(first, min(first + batch, items)))
+
+
+def take_items(channel: Any) -> float:
+    """Take all items of a channel; return the seconds from the first to the last."""
+    items = iter(channel)
+    next(items)
+    began = time.perf_counter()
+    for _ in items:
+        pass
+    return time.perf_counter() - began
+
+
+def put_into_queue(queue: Any, items: int) -> None:
+    """Put numbers, and None behind them, into a queue."""
+    for number in range(items):
+        queue.put(number)
+    queue.put(None)
+
+
+def take_from_queue(queue: Any, answer: Any) -> None:
+    """Take items from a queue until None comes; answer with the seconds from the first to the last."""
+    queue.get()
+    began = time.perf_counter()
+    while queue.get() is not None:
+        pass
+    answer.put(time.perf_counter() - began)

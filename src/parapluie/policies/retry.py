@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import tenacity
 from tenacity.retry import retry_base
@@ -34,7 +34,8 @@ class Retry:
             or a tenacity retry object.
         wait: seconds between attempts: a number, "exponential" (0.1 s doubled each time up to 30 s, with jitter; also
             what None means), or a tenacity wait object.
-        stop: a tenacity stop object that may end it before `attempts` are used up.
+        stop: what may end it before `attempts` are used up: seconds since the first attempt began, after which none
+            begins, or a tenacity stop object.
         lost: how many lost attempts may be repeated; 0 for none, None for `attempts - 1`.
 
     Raises:
@@ -47,21 +48,18 @@ class Retry:
         *,
         on: On = Exception,
         wait: float | str | wait_base | None = None,
-        stop: stop_base | None = None,
+        stop: float | stop_base | None = None,
         lost: int | None = None,
     ) -> None:
         self.attempts = _count("attempts", attempts, 1)
         self.lost = self.attempts - 1 if lost is None else _count("lost", lost, 0)
         retry, self.on = _predicate(on), on
-        if stop is not None and not isinstance(stop, stop_base):
-            raise ConfigError(f"Retry(stop={stop!r}) is not a tenacity stop object")
-        self._rules = _Rules(retry, _waiting(wait))
+        self._rules = _Rules(retry, _waiting(wait), _stopping(stop))
         self.wait, self.stop = wait, stop
 
     def __repr__(self) -> str:
-        return (
-            f"Retry(attempts={self.attempts}, on={self.on!r}, wait={self.wait!r}, stop={self.stop!r}, lost={self.lost})"
-        )
+        on = self.on if isinstance(self.on, retry_base) else _names(self.on)
+        return f"Retry(attempts={self.attempts}, on={on}, wait={self.wait!r}, stop={self.stop!r}, lost={self.lost})"
 
     def begin(self) -> Attempts:
         """Return the book that is kept of one task (or item), from its first attempt on."""
@@ -71,6 +69,7 @@ class Retry:
 class _Rules(NamedTuple):
     retry: retry_base
     wait: wait_base
+    stop: stop_base | None
 
 
 class Attempts:
@@ -111,7 +110,7 @@ class Attempts:
             if not lost and not self._rules.retry(state):
                 return None
             state.upcoming_sleep = delay = max(0.0, float(self._rules.wait(state)))
-            if (not lost and self.raised >= self._policy.attempts) or (self._policy.stop and self._policy.stop(state)):
+            if (not lost and self.raised >= self._policy.attempts) or (self._rules.stop and self._rules.stop(state)):
                 return None
         finally:
             state.outcome = None  # it would keep the traceback, and with it the frames, alive
@@ -126,6 +125,13 @@ def as_retry(value: object) -> Retry | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return Retry(value)
     raise ConfigError(f"retry={value!r} is not a Retry, a number of attempts, or None")
+
+
+def _names(on: Any) -> str:
+    """Write exception types as code does, and anything else as it is."""
+    if isinstance(on, type):
+        return on.__name__
+    return f"({', '.join(map(_names, on))})" if isinstance(on, tuple | list) else repr(on)
 
 
 def _count(name: str, value: object, least: int) -> int:
@@ -158,8 +164,20 @@ def _waiting(wait: object) -> wait_base:
         return _DEFAULT_WAIT
     if isinstance(wait, wait_base):
         return wait
-    if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < float("inf"):
+    if _is_seconds(wait):
         return tenacity.wait_fixed(wait)
     raise ConfigError(
         f"Retry(wait={wait!r}) is not a number of seconds from 0, 'exponential', or a tenacity wait object"
     )
+
+
+def _stopping(stop: object) -> stop_base | None:
+    if stop is None or isinstance(stop, stop_base):
+        return stop
+    if _is_seconds(stop):
+        return tenacity.stop_after_delay(stop)
+    raise ConfigError(f"Retry(stop={stop!r}) is not a number of seconds from 0, or a tenacity stop object")
+
+
+def _is_seconds(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

@@ -30,18 +30,30 @@ from parapluie.backend import Backend, Begun, Buffers, Call, Host, Stop
 from parapluie.backends.process.attend import SHORT_SECONDS, Attendance
 from parapluie.backends.process.ports import READ, WRITE, Waiter
 from parapluie.backends.process.relief import Relief
-from parapluie.backends.process.shared import shared_file
-from parapluie.backends.process.wire import FREED, PART, READY, REFUSES, REPLY, read_freed, read_reply, split_frames
+from parapluie.backends.process.wire import (
+    FREED,
+    LOGGED,
+    PART,
+    READY,
+    REFUSES,
+    REPLY,
+    read_freed,
+    read_reply,
+    split_frames,
+)
 from parapluie.backends.process.workers import Workers
 from parapluie.evidence import OomKills, early_end, evidence_of
+from parapluie.logs import log_pipe
+from parapluie.main_guard import told_by_worker
+from parapluie.shared_memory import shared_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from parapluie.backends.process.handle import Handle
-    from parapluie.backends.process.shared import SharedFile
     from parapluie.backends.process.store import CallStore
+    from parapluie.shared_memory import SharedFile
 
 _log = logging.getLogger("parapluie")
 _AHEAD_SECONDS = 0.001  # how much measured work a worker is given ahead: one call at least,
@@ -71,7 +83,9 @@ class ProcessBackend(Backend):
             self._wake = self._poller.wake
             self._call_file: SharedFile | None = shared_file()
             self._store: CallStore | None = None
-            self._workers = workers = Workers(self._lock, host, self._poller)
+            self._logs = log_pipe(host)
+            undo.callback(self._logs.close)
+            self._workers = workers = Workers(self._lock, host, self._poller, self._logs)
             undo.callback(workers.memory.stop)
             self._relief = relief = Relief(
                 self._lock,
@@ -91,6 +105,9 @@ class ProcessBackend(Backend):
                 self._lock, host, watch=workers.watch, answered=self._attended, wake=self._wake
             )
             self._collector = threading.Thread(target=self._collect, name="parapluie-process-collector", daemon=True)
+            self._log_fd = self._logs.reader
+            if self._log_fd is not None:
+                self._poller.watch(self._log_fd, READ)
             self._collector.start()
             undo.pop_all()
 
@@ -236,9 +253,7 @@ class ProcessBackend(Backend):
         for fd, events in self._poller.wait(self._timeout()):
             handle = self._watched.get(fd)
             if handle is None:
-                if fd == self._poller.wake_fd:
-                    self._poller.drain()
-                    self._awake = True
+                self._take_event(fd)
             elif fd == handle.sentinel:
                 dead.append(handle)
             else:
@@ -253,6 +268,13 @@ class ProcessBackend(Backend):
             self._keep_house()
         if self._refused:
             self._announce_room()
+
+    def _take_event(self, fd: int) -> None:
+        if fd == self._poller.wake_fd:
+            self._poller.drain()
+            self._awake = True
+        elif fd == self._log_fd:
+            self._logs.drain()
 
     def _timeout(self) -> float | None:
         """Return for how long nothing has to be looked at; None if only an event can change that."""
@@ -309,7 +331,7 @@ class ProcessBackend(Backend):
             if answers:
                 self._telling[:] = [number for number, _, _ in answers]
                 handle.answered(monotonic())
-        self._tell_cut()
+        self._before_answers(handle)
         for call_id, replies, buffers in answers:
             read = buffers and handle.read_buffers(buffers)
             self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), read)
@@ -320,13 +342,28 @@ class ProcessBackend(Backend):
         if self._store is not None:
             self._store.tidy()
 
+    def _before_answers(self, handle: Handle) -> None:
+        if handle.news:
+            news, handle.news = handle.news, []
+            if READY in news:
+                self._host.worker_started(self._name_of(handle), handle.pid)
+            if LOGGED in news:
+                self._logs.drain()
+        self._tell_cut()
+
+    def _name_of(self, handle: Handle) -> str:
+        return f"{self._host.backend}-{handle.pid}"
+
     def _take_news(self, handle: Handle, kind: int, body: memoryview) -> None:
         if kind == FREED:
             handle.freed(read_freed(body))
+        elif kind == LOGGED:
+            handle.news.append(kind)
         elif kind in {READY, REFUSES}:
             handle.ready = True
             if kind == READY:  # else its initializer failed: not to be forgotten before the call says so
                 self._host.started()
+                handle.news.append(kind)
 
     def _learn(self, seconds: float) -> None:
         """Learn how long a call takes: a slow one counts at once, fast ones by and by."""
@@ -339,6 +376,7 @@ class ProcessBackend(Backend):
         self._attendance.dead(handle)
         self._receive(handle)
         self._take_page(handle, handle.sealed_replies())
+        self._logs.worker_died(handle.pid)
         with self._lock:
             self._workers.forget(handle)
             found = evidence_of(handle.process.exitcode, handle.dump, self._oom_kills, ours=bool(handle.killed))
@@ -346,10 +384,13 @@ class ProcessBackend(Backend):
             self._relief.dead(losses)
             self._refused = True  # whoever waits for room may now have some
             early, why = not handle.ready and not self._stopping, handle.killed
+            cause = told_by_worker(handle.dump) if early else None
             exit_code = handle.process.exitcode
             handle.close()
+        lost = not handle.told or any(loss.began for _, loss in losses)
+        self._host.worker_ended(self._name_of(handle), handle.pid, exit_code=exit_code, lost=lost, why=why)
         if early:
-            self._host.start_failed(why or early_end("a worker", exit_code, found))
+            self._host.start_failed(why or early_end("a worker", exit_code, found), cause)
         self._relief.tell_losses(losses)
         if not self._handles:
             self._workers.none_left.set()
@@ -408,6 +449,7 @@ class ProcessBackend(Backend):
         if threading.current_thread() is not self._collector:
             self._collector.join()
         self._memory.stop()
+        self._logs.close()
         self._poller.close()
         with self._lock:  # a task that is being submitted may make the store
             self._call_file = None

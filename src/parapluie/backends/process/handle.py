@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, suppress
 from time import monotonic
 
@@ -10,22 +9,25 @@ from parapluie import orphans
 from parapluie.backend import Begun, Buffers, Call, Loss
 from parapluie.backends.process import loop
 from parapluie.backends.process.ports import pipe
-from parapluie.backends.process.shared import shared_file
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
 from parapluie.dumps import DumpFile
+from parapluie.logs import log_settings
 from parapluie.memory import peak_memory
-from parapluie.starting import start_lock, starting, wait_for_exit_code
+from parapluie.shared_memory import shared_file
+from parapluie.starting import ask_for_descriptors, start_lock, starting, wait_for_exit_code
+from parapluie.worker import cpu_peers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from multiprocessing.context import BaseContext
     from typing import Any
 
+    from parapluie.backend import Host
     from parapluie.backends.process.ports import Waiter
-    from parapluie.backends.process.shared import SharedFile
     from parapluie.backends.process.store import ReplyReader
     from parapluie.evidence import Evidence
+    from parapluie.logs import LogPipe
+    from parapluie.shared_memory import SharedFile
 
 _QUIET_SECONDS = 0.005  # a worker with calls that is quiet for so long is looked after,
 _QUIET_CHUNK_SECONDS = 0.01  # and one that runs a chunk after this, which is longer than a chunk that map has sized
@@ -47,6 +49,7 @@ class Handle:
         ready: it has started and run its initializer.
         retiring: it gets no more calls.
         told: it was sent the sentinel. killed: by us, and why.
+        news: frames that came, and that the host is told of before answers: READY, and LOGGED for log records.
         watched: the collector watches its pipe, but for what a caller attends. receiving: the collector reads from it.
         attendant: stands for the caller who waits at its pipe, if one does.
         dump: where its fault handler writes. peak_memory: in bytes, as it was last seen.
@@ -55,13 +58,14 @@ class Handle:
     def __init__(
         self,
         number: int,
-        context: BaseContext,
-        bootstrap: bytes,
+        host: Host,
         waiter: Waiter,
         calls: SharedFile | None,
         others: Sequence[Handle],
+        logs: LogPipe,
     ) -> None:
         self.number = number
+        context: Any = host.context
         method = context.get_start_method()
         with ExitStack() as undo:
             self.page = Page(method)
@@ -73,17 +77,19 @@ class Handle:
             self._reply_file = shared_file()
             inherited: list[int] = []
             if method == "fork":
-                inherited += (*waiter.descriptors, ours.fd)
+                inherited += (*waiter.descriptors, *logs.descriptors, ours.fd)
                 for other in others:
                     inherited += other.descriptors
-            self.process: Any = context.Process(  # type: ignore[attr-defined]
+            self.process: Any = context.Process(
                 target=loop.main,
-                args=(theirs, self.page, bootstrap, inherited, self.dump, (calls, self._reply_file)),
+                # The dump file first: where the guard is missing, the rest may need a main module that is not there.
+                args=(self.dump, theirs, self.page, host.bootstrap, inherited, (calls, self._reply_file)),
+                kwargs={"peers": cpu_peers() * host.max_workers, "logs": (log_settings(), logs.end)},
                 name=f"parapluie-process-{number}",
             )
             try:
                 with starting(method):
-                    _ask_for_descriptors(ours.fd)
+                    ask_for_descriptors(ours.fd)
                     self.process.start()
                     orphans.bind(self.process)
             finally:
@@ -102,6 +108,7 @@ class Handle:
         self.serial = 0  # of the last reply that was taken
         self.ready = self.retiring = self.told = self.behind = self.stuck = False
         self.watched = self.receiving = False
+        self.news: list[int] = []
         self.attendant: object = None
         self.killed = ""
         self.peak_memory: int | None = None
@@ -271,7 +278,7 @@ class Handle:
 
     def losses(self, evidence: Evidence) -> list[tuple[Call, Loss]]:
         """Say what became of the calls that a dead worker leaves; the last given first, so they go back in order."""
-        begun, _, stop, _ = self.page.mark()
+        begun, _, stop, at = self.page.mark()
         exit_code = self.process.exitcode
         lost = []
         for number, call in reversed(self.calls.items()):
@@ -288,6 +295,7 @@ class Handle:
                     peak_memory=self.peak_memory,
                     dump=evidence.dump,
                     oom=evidence.oom,
+                    at=at,
                 )
             lost.append((call, loss))
         self.calls.clear()
@@ -315,15 +323,3 @@ class Handle:
         self.dump.close()
         with suppress(ValueError):  # somebody else has taken its exit code, so it is believed to be alive
             self.process.close()
-
-
-def _ask_for_descriptors(any_one: int) -> None:
-    """Raise if there are not enough to start a process, in the middle of which multiprocessing leaves a pipe open."""
-    if os.name != "posix":
-        return
-    spare: list[int] = []
-    try:
-        spare.extend(os.dup(any_one) for _ in range(8))
-    finally:
-        for descriptor in spare:
-            os.close(descriptor)

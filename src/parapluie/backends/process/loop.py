@@ -16,10 +16,11 @@ import os
 from collections import deque
 from time import monotonic, perf_counter, time
 
-from parapluie import orphans, worker
+from parapluie import worker
 from parapluie.backends.process.ports import looker
 from parapluie.backends.process.wire import (
     CALL,
+    LOGGED,
     PART,
     READ_SIZE,
     READY,
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from parapluie.backends.process.ports import WorkerEnd
-    from parapluie.backends.process.shared import SharedFile
     from parapluie.backends.process.store import WorkerStore
-    from parapluie.dumps import DumpFile
+    from parapluie.dumps import DumpFile, LogEnd, LogSettings
+    from parapluie.shared_memory import SharedFile
 
 _SOON_SECONDS = 0.0001  # between an answer and the next call, where a caller waits for each
 _FLUSH_SECONDS = 0.0005  # half of what a worker is given ahead: the parent sends more before that is used up
@@ -50,31 +51,29 @@ _PART_SECONDS = 0.008  # shorter than the quiet after which the parent looks int
 
 
 def main(
+    dump: DumpFile,
     connection: WorkerEnd,
     page: Page,
     bootstrap: bytes,
     inherited: Sequence[int],
-    dump: DumpFile,
     files: tuple[SharedFile, SharedFile],
+    *,
+    peers: int,
+    logs: tuple[LogSettings, LogEnd],
 ) -> None:
     """Run a worker until the sentinel, or until the parent's end of the pipe is closed.
 
     Args:
-        inherited: descriptors that a forked child must not hold: the parent's ends of pipes, and other workers' files.
         dump: where the fault handler is to write.
+        inherited: descriptors that a forked child must not hold: the parent's ends of pipes, and other workers' files.
         files: where the large buffers of calls are, and where to put those of replies.
+        peers: among how many workers the CPUs are divided.
+        logs: what the parent logs, and where to send it.
     """
-    if inherited:  # it is forked
-        from parapluie import stdlib_private
-
-        stdlib_private.forget_unfinished_imports()
-        for descriptor in inherited:
-            os.close(descriptor)
-    dump.enable()
-    orphans.ignore_interrupts()
-    orphans.end_with_parent()
-    failure = worker.prepare(bootstrap)
+    worker.begin(dump, inherited, peers)
     loop = _Loop(connection, page, files)
+    worker.send_logs(*logs, loop.place_of_log)
+    failure = worker.prepare(bootstrap)
     loop.write([frame(READY if failure is None else REFUSES)])
     while (call := loop.next_call()) is not None:
         if failure is not None:
@@ -103,6 +102,7 @@ class _Loop:
         self._flush_at = 0.0  # when they are to be written
         self._pid = os.getpid()
         self._number = 0
+        self._logged = False  # there are log records in their pipe that the next reply is not to overtake
         self._cut = False  # the call ends before its last item
         self._serial = 0  # of the last reply
         self._began = 0.0
@@ -202,6 +202,11 @@ class _Loop:
         self._segments.append(segment)
         self._buffers.extend(buffers)
 
+    def place_of_log(self) -> tuple[int, int]:
+        """Note that something is being logged; return the call that runs, and its item. Any thread, at any time."""
+        self._logged = True
+        return self._number, worker.current_item()
+
     def refuse(self, body: memoryview, failure: tuple[Any, ...]) -> None:
         """Answer a call with the initializer's failure."""
         self._number = read_call(body)[0]
@@ -219,6 +224,9 @@ class _Loop:
         head = worker.REPLY.pack(self._pid, self._began, len(self._segments))
         buffers = self._buffers and self._first_store().put(self._serial, self._buffers, self._read_up_to)
         pieces = reply_frame(kind, self._serial, self._number, seconds, [head, *self._segments], buffers)
+        if self._logged:
+            self._logged = False
+            pieces.insert(0, frame(LOGGED))
         self._segments, self._buffers = [], []
         if self._store is not None and (freed := self._store.let_go()):  # now: the result may have been what it held
             pieces.insert(0, freed_frame(freed))

@@ -111,7 +111,7 @@ def looker(fd: int) -> Callable[[float], bool]:
 
 
 def pipe(waiter: Waiter) -> tuple[ParentEnd, WorkerEnd]:
-    """Make a duplex pipe: what multiprocessing makes too, in a module that imports tempfile (see shared.py)."""
+    """Make a duplex pipe: what multiprocessing makes too, in a module that imports tempfile (see shared_memory.py)."""
     del waiter  # is told of the parent's end when that is to be watched
     ours, theirs = socket.socketpair()
     return ParentEnd(ours), theirs

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
-    from parapluie.backends.process.shared import SharedFile
     from parapluie.backends.process.wire import Ref
+    from parapluie.shared_memory import SharedFile
 
     T = TypeVar("T")
 

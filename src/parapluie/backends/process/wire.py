@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 
-from parapluie.backends.process.shared import SharedBytes, SharedLock
+from parapluie.shared_memory import SharedBytes, SharedLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from parapluie.backends.process.ports import ParentEnd
 
 FRAME = struct.Struct("<BQ")  # type, length of the body
-CALL, STOP, READY, REPLY, PART, REFUSES, FREED = range(1, 8)
+CALL, STOP, READY, REPLY, PART, REFUSES, FREED, LOGGED = range(1, 9)
 
 _CALL = struct.Struct("<QBIIQ")  # number, each item marked?, ranges, buffers, length of the payload
 _REPLY = struct.Struct("<QQdIQ")  # serial number of the reply, number of the call, seconds, buffers, length of payload

@@ -18,7 +18,7 @@ from time import monotonic
 from parapluie.backends.process.handle import Handle
 from parapluie.backends.process.ports import READ, WRITE
 from parapluie.memory import MemoryWatch
-from parapluie.starting import start_lock
+from parapluie.starting import start_lock, threads_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from parapluie.backend import Host, Stop
     from parapluie.backends.process.ports import Waiter
-    from parapluie.backends.process.shared import SharedFile
+    from parapluie.logs import LogPipe
+    from parapluie.shared_memory import SharedFile
 
 _log = logging.getLogger("parapluie")
 _START_AGAIN_SECONDS = 0.1
@@ -44,8 +45,8 @@ class Workers:
         start_again: when to try again after a start failed; inf: none did.
     """
 
-    def __init__(self, lock: threading.RLock, host: Host, poller: Waiter) -> None:
-        self._lock, self._host, self._poller, self._wake = lock, host, poller, poller.wake
+    def __init__(self, lock: threading.RLock, host: Host, poller: Waiter, logs: LogPipe) -> None:
+        self._lock, self._host, self._poller, self._wake, self._logs = lock, host, poller, poller.wake, logs
         self.handles: dict[int, Handle] = {}
         self.watched: dict[int, Handle] = {}
         self.to_flush: set[Handle] = set()
@@ -54,6 +55,7 @@ class Workers:
         self.none_left.set()
         self.memory = MemoryWatch(self._note_memory)
         self._numbers = 0
+        self._method = host.context.get_start_method()
         self.start_again = inf
         self._start_error: Exception | None = None
 
@@ -70,11 +72,15 @@ class Workers:
         """Start a worker that is given a file of calls' large buffers; None if a start failed a moment ago, or now."""
         if self.start_again != inf:
             return None
+        if threads := threads_beside(self._method):
+            from parapluie.fork_threads import warn_of_threads
+
+            warn_of_threads(threads, self._host)  # raises, where warnings are errors: then nothing is to start
         self._numbers += 1
         others = list(self.handles.values())
         try:
             with start_lock():
-                handle = Handle(self._numbers, self._host.context, self._host.bootstrap, self._poller, calls, others)
+                handle = Handle(self._numbers, self._host, self._poller, calls, others, self._logs)
         except Exception as error:  # noqa: BLE001 - no memory, no descriptors, no main guard: the host decides
             self.start_again = monotonic() + _START_AGAIN_SECONDS
             # The collector tells: it holds no lock when it does. The traceback would keep the page and its semaphore.
@@ -188,7 +194,7 @@ class Workers:
             self._force("terminate", "terminated", stop.grace)
             self.none_left.wait(stop.grace)
         while not self.none_left.is_set():
-            self._force("kill", "killed", stop.grace)
+            self._force("kill", "killed", 0.0 if stop.kill else stop.grace)
             if not collector.is_alive():  # it failed, and the executor is broken: nobody else would
                 for handle in list(self.handles.values()):
                     bury(handle)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from parapluie.bench.contenders import CALL, ISOLATED, MAP, STREAM, SUBMIT
+from parapluie.bench.contenders import CALL, FLOW, ISOLATED, MAP, STATE, STREAM, SUBMIT
 
 if TYPE_CHECKING:
     from parapluie.bench.sizes import Sizes
 
 LOWER, HIGHER, NEITHER = "lower", "higher", "neither"
-PPE, POOL, PIPE = "ProcessPoolExecutor", "Pool", "pipe-echo"
+PPE, POOL, PIPE, MANAGER, QUEUE = "ProcessPoolExecutor", "Pool", "pipe-echo", "Manager", "Queue"
 
 
 class Figure(NamedTuple):
@@ -189,5 +189,28 @@ WORKLOADS = (
         _at("arrays:large"),
         _ARRAYS,
         needs=ISOLATED,
+    ),
+    Workload(
+        "state",
+        "a shared dictionary: reading and writing it, and {increments:,} increments by two tasks at once, none lost",
+        _at("state:state"),
+        (
+            Figure("operation", "operation", "µs", LOWER, STATE, ratio=True, digits=1),
+            Figure("safe", "increments, one by one", "/s", HIGHER, STATE, ratio=True),
+            Figure("batched", "increments, batched", "/s", HIGHER, STATE, ratio=True),
+        ),
+        baselines=(MANAGER,),
+        needs=STATE,
+    ),
+    Workload(
+        "channel",
+        "{channel_items:,} numbers from task to task through a channel, one by one and {channel_batch} at a time",
+        _at("channels:channel"),
+        (
+            Figure("single", "one by one", "items/s", HIGHER, FLOW, ratio=True),
+            Figure("batched", "batched", "items/s", HIGHER, FLOW, ratio=True),
+        ),
+        baselines=(QUEUE,),
+        needs=FLOW,
     ),
 )

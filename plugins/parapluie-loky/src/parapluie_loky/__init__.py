@@ -1,0 +1,1 @@
+"""loky as a backend of parapluie: `Executor("loky")`."""
