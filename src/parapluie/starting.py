@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+from parapluie import travel
 from parapluie.main_guard import hidden_main, must_be_hidden_from_server
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ def _is_service(thread: threading.Thread) -> bool:
 @contextmanager
 def starting(method: str | None, *, hide_main: bool = False) -> Iterator[None]:
     """Start a process inside of this, by a start method; hide_main: it is not to import the program's main file."""
-    with _lock, hidden_main(real=hide_main), _interrupts_held(method):
+    with _lock, hidden_main(real=hide_main), _interrupts_held(method), travel.connections_sent_whole():
         yield
 
 

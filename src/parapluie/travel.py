@@ -40,6 +40,33 @@ def file_without_name(name: str) -> int:
 
 if sys.platform == "win32":
     import msvcrt
+    from contextlib import contextmanager
+
+    if TYPE_CHECKING:
+        from collections.abc import Iterator
+
+    @contextmanager
+    def connections_sent_whole() -> Iterator[None]:
+        """Have the process that is started in here own what it is sent of connections from the beginning.
+
+        multiprocessing makes a duplicate in this process, which the other one takes away from here. If that one dies
+        before, while it still imports, the duplicate stays, and whoever reads the pipe waits for its end for ever.
+        Under the lock of all starts of ours; what other threads send meanwhile travels as ever.
+        """
+        from multiprocessing.connection import PipeConnection, reduce_pipe_connection
+        from multiprocessing.context import get_spawning_popen
+        from multiprocessing.reduction import ForkingPickler
+
+        def reduced(connection: PipeConnection) -> tuple[Any, ...]:
+            if get_spawning_popen() is None:
+                return reduce_pipe_connection(connection)
+            return PipeConnection, (sent_handle(connection.fileno()), connection.readable, connection.writable)
+
+        ForkingPickler.register(PipeConnection, reduced)
+        try:
+            yield
+        finally:
+            ForkingPickler.register(PipeConnection, reduce_pipe_connection)
 
     def sent_handle(handle: int) -> int:
         """Duplicate a handle into the process that is being started; return what it is called there."""
@@ -67,6 +94,9 @@ if sys.platform == "win32":
         return handle
 
 else:
+    from contextlib import nullcontext
+
+    connections_sent_whole = nullcontext  # the standard way leaves nothing behind here
 
     def sent(fd: int) -> Any:  # noqa: D103 - see above
         from multiprocessing.reduction import DupFd
