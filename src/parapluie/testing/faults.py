@@ -17,6 +17,7 @@ from parapluie.testing import channel_tasks, hostile, processes, session_tasks, 
 from parapluie.testing.gates import Gate
 from parapluie.testing.helpers import at_once, end_server, results_of, shut_down
 from parapluie.testing.patience import SECONDS
+from parapluie.testing.processes import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from parapluie.testing.fixtures import Row
 
 OTHERS = 10  # tasks that run beside each fault
-LIMIT = 0.3 * processes.SLOWER  # seconds; a worker imports the tasks in less
 
 
 class Lab:

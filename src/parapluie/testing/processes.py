@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SLOWER = 10.0 if sys.platform == "win32" else 1.0  # a worker starts, and still more so under Wine
+LIMIT = 1.0 if sys.platform == "win32" else 0.3  # seconds: a `task_timeout` for tasks that take no time, or for ever
 BINARY = getattr(os, "O_BINARY", 0)  # for os.open
 
 if sys.platform == "win32":

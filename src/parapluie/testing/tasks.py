@@ -6,7 +6,6 @@ to which every process appends.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import logging
 import multiprocessing
@@ -102,7 +101,8 @@ SPECIAL_VALUES: dict[str, Callable[[], Any]] = {
     "empty bytes": lambda: b"",
     "empty tuple": lambda: (),
     "False": lambda: False,
-    "asyncio.CancelledError": asyncio.CancelledError,
+    # Not imported by all of the workers for this one: it is much to import.
+    "asyncio.CancelledError": lambda: importlib.import_module("asyncio").CancelledError(),
 }
 
 
@@ -446,6 +446,11 @@ def arrive(port: int, label: str = "") -> Any:
 
 
 # ---- initializers -----------------------------------------------------------------------------------------------
+
+
+def import_tasks() -> None:
+    """Have imported this module, so that a first task's time limit is not spent on that."""
+
 
 state = threading.local()  # of the worker: a thread of its own, or the only one of its process
 

@@ -14,6 +14,7 @@ from parapluie import Shutdown, TaskPicklingError, TaskTimeoutError, TaskUnpickl
 from parapluie.testing import hostile, processes, tasks
 from parapluie.testing.claims import proves, requires
 from parapluie.testing.helpers import SECONDS, at_once, until
+from parapluie.testing.processes import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 ITEMS = 8
 
 SQUARES = [number * number for number in range(ITEMS)]
-
-LIMIT = 0.3 * processes.SLOWER  # seconds; a worker imports the tasks in less
 
 
 class ChunkTests:
@@ -162,12 +161,12 @@ class ChunkTests:
         assert [outcome.value for outcome in outcomes] == SQUARES
         assert [outcome.attempts for outcome in outcomes] == [1, *[1 + number % 2 for number in range(1, ITEMS)]]
 
-    @requires("takes_back_items")
+    @requires("takes_back_items", "initializer")
     @pytest.mark.parametrize("long", [0, 3])
     def test_overrun_behind_a_cut_costs_the_long_item_alone(
         self, make_executor: MakeExecutor, gate: Gate, notes: Notes, ran: Ran, long: int
     ) -> None:
-        executor = make_executor(task_timeout=LIMIT)
+        executor = make_executor(task_timeout=LIMIT, initializer=tasks.import_tasks)
         function = partial(tasks.note_and_hang_at, notes.path, gate.port, long)
         outcomes = list(executor.map(function, range(ITEMS), on_error="collect", chunksize=ITEMS))
         assert isinstance(outcomes[long].error, TaskTimeoutError)

@@ -13,6 +13,7 @@ from parapluie import CapabilityError, ConfigError, Executor, Retry, TaskTimeout
 from parapluie.testing import hostile, processes, tasks
 from parapluie.testing.claims import lacks, proves, requires
 from parapluie.testing.helpers import SECONDS, at_once, results_of
+from parapluie.testing.processes import LIMIT
 
 if TYPE_CHECKING:
     from parapluie.testing.fixtures import Gate, MakeExecutor, Notes, Row
@@ -24,7 +25,6 @@ DEATHS = [
 ]
 
 # ---- task_timeout -----------------------------------------------------------------------------------------------
-LIMIT = 0.3 * processes.SLOWER
 
 
 class LossTests:
@@ -169,11 +169,11 @@ class LossTests:
         with pytest.raises(CapabilityError, match="task_timeout=1"):
             executor.with_options(task_timeout=1)
 
-    @requires("kills_running_task")
+    @requires("kills_running_task", "initializer")
     def test_attempt_that_overruns_is_killed_and_its_worker_replaced(
         self, make_executor: MakeExecutor, gate: Gate
     ) -> None:
-        executor = make_executor(task_timeout=LIMIT)
+        executor = make_executor(task_timeout=LIMIT, initializer=tasks.import_tasks)
         future = executor.submit(tasks.wait_for_ever, gate.port)
         worker = gate.arrival().pid
         error = future.exception(SECONDS)
@@ -210,10 +210,10 @@ class LossTests:
         assert held.result(SECONDS) == "held"
         assert [future.result(SECONDS) for future in queued] == [0, 1, 4]
 
-    @requires("kills_running_task")
+    @requires("kills_running_task", "initializer")
     @pytest.mark.parametrize("chunksize", [1, 5])
     def test_limit_is_each_items_own(self, make_executor: MakeExecutor, gate: Gate, chunksize: int | None) -> None:
-        executor = make_executor(task_timeout=LIMIT)
+        executor = make_executor(task_timeout=LIMIT, initializer=tasks.import_tasks)
         outcomes = list(
             executor.map(partial(tasks.hang_at, gate.port, 2), range(10), on_error="collect", chunksize=chunksize)
         )
@@ -221,9 +221,9 @@ class LossTests:
         assert isinstance(outcomes[2].error, TaskTimeoutError) and "[2]" in str(outcomes[2].error)
         assert [outcome.value for outcome in outcomes if not outcome.error] == [n * n for n in range(10) if n != 2]
 
-    @requires("kills_running_task")
+    @requires("kills_running_task", "initializer")
     def test_overrun_spends_the_budget_for_lost_attempts(self, make_executor: MakeExecutor, gate: Gate) -> None:
-        executor = make_executor(task_timeout=LIMIT, retry=at_once(9, lost=1))
+        executor = make_executor(task_timeout=LIMIT, initializer=tasks.import_tasks, retry=at_once(9, lost=1))
         future = executor.submit(tasks.wait_for_ever, gate.port)
         assert isinstance(future.exception(SECONDS), TaskTimeoutError)
         assert future.attempts == 2 and len(gate.arrivals(2)) == 2 and gate.nobody()
@@ -244,11 +244,12 @@ class LossTests:
         outcomes = list(executor.map(time.sleep, seconds, chunksize=20, on_error="collect"))
         assert {type(outcome.error) for outcome in outcomes} <= {type(None), TaskTimeoutError} and len(outcomes) == 80
 
-    @requires("kills_running_task", "takes_back_items")  # elsewhere items with a limit travel one by one
+    @requires("kills_running_task", "initializer", "takes_back_items")  # elsewhere items with a limit travel one by one
     def test_overrun_in_reading_a_repeated_part_of_a_chunk_is_its_first_items(
         self, make_executor: MakeExecutor, gate: Gate, notes: Notes
     ) -> None:
-        executor = make_executor(max_workers=1, task_timeout=LIMIT)  # another one would take the rest, and read before
+        # Another worker would take the rest, and read before.
+        executor = make_executor(max_workers=1, task_timeout=LIMIT, initializer=tasks.import_tasks)
         function = partial(tasks.hang_at, hostile.ReadsBack(notes.path, gate.port, hangs=2), 2)
         outcomes = list(executor.map(function, range(5), on_error="collect", chunksize=5))
         assert [type(outcome.error) for outcome in outcomes[2:]] == [TaskTimeoutError, TaskTimeoutError, type(None)]
