@@ -1,23 +1,30 @@
-"""Which of the kit's tests run on Windows."""
+"""Which of the kit's tests run on Windows: all in this process; of the engines, all faults, and the rest by turns."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
+from turns import mark_one_of_each
 
 from parapluie.testing.fixtures import Row
 
-# What is marked `windows`: the engine whose pipes are others there.
-ON_WINDOWS = ("process-spawn", "manager-spawn")
-NOT_ON_WINDOWS = ("parapluie.testing.suites.settings",)  # what is refused is the same everywhere
+IN_PROCESS = ("thread", "serial")
+ENGINES = ("process-spawn", "manager-spawn", "pool-spawn", "futures-spawn")
+ON_EVERY_ENGINE = ("parapluie.testing.suites.faults",)  # where they differ most
 # Where Windows is Wine, today's NumPy crashes when it is imported. The suite of buffers does without.
 collect_ignore = ["test_arrays.py"] if sys.platform == "win32" else []
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
+    by_turns = []
     for item in items:
         row = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
-        if isinstance(row, Row) and row.id in ON_WINDOWS and item.function.__module__ not in NOT_ON_WINDOWS:
+        if not isinstance(row, Row):
+            continue
+        if row.id in IN_PROCESS or (row.id in ENGINES and item.function.__module__ in ON_EVERY_ENGINE):
             item.add_marker(pytest.mark.windows)
+        elif row.id in ENGINES:
+            by_turns.append((item, row.id))
+    mark_one_of_each(by_turns)

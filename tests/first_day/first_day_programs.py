@@ -15,7 +15,6 @@ import parapluie
 SECONDS = 40  # that a program may take: less than the deadline of a test, so that its output is shown
 METHODS = [method for method in ("spawn", "forkserver", "fork") if method in multiprocessing.get_all_start_methods()]
 BACKENDS = ("process", "manager", "pool", "futures")
-ON_WINDOWS = ("process", "manager")
 GUARD = "starts workers whenever it is imported"
 TRACEBACK = "Traceback (most recent call last)"
 
