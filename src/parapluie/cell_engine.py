@@ -120,14 +120,17 @@ class Engine(ABC):
         return self._abandoned or (job is not None and job.settled)
 
     def is_alive(self) -> bool:
-        return not self.ended and self.process.is_alive()
+        with suppress(ValueError):  # buried a moment ago, by the watcher
+            return not self.ended and self.process.is_alive()
+        return False
 
     def terminate(self) -> None:
-        if self.is_alive():
-            self.process.terminate()
+        with suppress(ValueError):
+            if self.is_alive():
+                self.process.terminate()
 
     def kill(self) -> None:
-        with suppress(ValueError):  # buried a moment ago
+        with suppress(ValueError):
             if self.is_alive():
                 self.process.kill()
 

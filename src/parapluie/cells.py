@@ -209,13 +209,15 @@ class CellBackend(Backend):
         if not self._settle(job, replied=True):
             return
         payload, buffers, logged = reply
-        if logged:
-            self._logs.drain()
-        self._unreached.pop(id(job.payload), None)
-        self._host.replied(job.call_id, payload, buffers)
-        self._retire_if_worn(engine, refuses=payload[_FIRST_KIND] == worker.INIT)
-        self._free(job)
-        self._host.room(1)
+        try:
+            if logged:
+                self._logs.drain()
+            self._unreached.pop(id(job.payload), None)
+            self._host.replied(job.call_id, payload, buffers)
+        finally:  # whatever comes out of that, the worker has answered
+            self._retire_if_worn(engine, refuses=payload[_FIRST_KIND] == worker.INIT)
+            self._free(job)
+            self._host.room(1)
 
     def _retire_if_worn(self, engine: Engine, *, refuses: bool) -> None:
         """Count a call. A worker whose initializer failed will refuse the next one too, so it is replaced as well."""

@@ -196,7 +196,8 @@ kept = []  # as a module's own executor
 def end_without_shutdown(backend, method, port, notes, how):
     """End with tasks that run and tasks that wait; new workers are needed for most of them."""
     cannot_fork = method == "fork" and sys.version_info[:2] == (3, 12)  # early releases refuse to at interpreter exit
-    executor = make(backend, method, max_tasks_per_child=None if cannot_fork else 8)
+    patience = Shutdown(grace=SECONDS)  # to end, a worker has to have started
+    executor = make(backend, method, max_tasks_per_child=None if cannot_fork else 8, shutdown=patience)
     kept.append(executor)
     kept.extend(executor.submit(wait_here, port, str(number)) for number in range(2))
     kept.extend(executor.submit(note_here, notes, number) for number in range(20))

@@ -87,6 +87,7 @@ class Folder:
             **{name: value for name, value in os.environ.items() if name != "PYTHONFAULTHANDLER"},
             "PYTHONPATH": os.pathsep.join(filter(None, [source, str(path), os.environ.get("PYTHONPATH")])),
             "PYTHONIOENCODING": "utf-8",
+            "PARAPLUIE_SHUTDOWN": "{ grace = 30 }",  # to end, a worker has to have started, which may take long
             "FIRST_DAY_RUNS": str(path / "runs"),
             "FIRST_DAY_BACKEND": row.backend,
             "FIRST_DAY_METHOD": row.method,

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from cell_helpers import (
     wait_at,
 )
 
-from parapluie import Executor, WorkerLostError, worker
+from parapluie import Executor, Retry, WorkerLostError, worker
 from parapluie.backend import Call, Stop
 
 METHODS = multiprocessing.get_all_start_methods()
@@ -438,3 +439,27 @@ def test_workers_end_with_their_parent(name, method):
         assert guest.recv(1) == b""  # the worker's end of the connection went with it
         parent.join(SECONDS)
         parent.close()
+
+
+class _AnswersAtOnce(ProcessPoolExecutor):
+    """Ends its futures before anybody can ask them to call back, as it may happen on a busy machine."""
+
+    def submit(self, *args, **kwargs):
+        future = super().submit(*args, **kwargs)
+        wait([future], SECONDS)
+        return future
+
+
+def test_answer_that_comes_at_once_is_not_told_in_the_thread_that_submits(monkeypatch, quick):
+    monkeypatch.setattr("parapluie.backends.futures.ProcessPoolExecutor", _AnswersAtOnce)
+    told = []
+
+    def exits(_):
+        told.append(threading.current_thread())
+        sys.exit("the policy's own")
+
+    with Executor("futures", 1, start_method=quick, retry=Retry(2, on=exits)) as executor:
+        future = executor.submit(fail)
+        assert isinstance(future.exception(SECONDS), LookupError)
+        assert executor.submit(abs, -1).result(SECONDS) == 1  # the worker is free
+    assert told and threading.main_thread() not in told

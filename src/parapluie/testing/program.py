@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from parapluie import Config, Executor, Shutdown
 from parapluie.testing import tasks
+from parapluie.testing.patience import SECONDS
 
 if TYPE_CHECKING:
     from parapluie.testing.fixtures import Row
@@ -75,7 +76,7 @@ def main() -> None:
     action, asked = sys.argv[1], json.loads(sys.argv[2])
     sys.path[:] = asked["path"]
     importlib.import_module(asked["module"])
-    shutdown = Shutdown(grace=asked["options"].pop("grace", 5.0))
+    shutdown = Shutdown(grace=asked["options"].pop("grace", SECONDS))  # to end, a worker has to have started
     executor = Executor(asked["backend"], 2, shutdown=shutdown, config=Config(), **asked["options"])
     globals()[action](executor, asked["meeting"])
 
