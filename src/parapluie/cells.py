@@ -107,13 +107,14 @@ class CellBackend(Backend):
 
     def _take(self, call: Call) -> bool:
         job = Job(call.id, call.payload)
-        cell = self._claim(job)
-        if cell is None:
+        claimed = self._claim(job)
+        if claimed is None:
             return False
+        cell, engine = claimed
         try:
-            if cell.engine is None and (threads := threads_beside(self._method)):
+            if engine is None and (threads := threads_beside(self._method)):
                 warn_of_threads(threads, self._host)
-            return self._send(cell, job, (call.payload, call.buffers, call.select, self._host.bootstrap))
+            return self._send(cell, engine, job, (call.payload, call.buffers, call.select, self._host.bootstrap))
         except BaseException as error:  # Ctrl-C in the midst of it
             self._interrupted(cell, job, error)
             raise
@@ -121,8 +122,8 @@ class CellBackend(Backend):
             with self._lock:
                 self._sending -= 1
 
-    def _claim(self, job: Job) -> Cell | None:
-        """Find a place for a call: an idle worker if there is one, else a cell that needs a worker."""
+    def _claim(self, job: Job) -> tuple[Cell, Engine | None] | None:
+        """Find a place for a call: a cell, and its idle worker; None for one whose worker is to be started."""
         with self._lock:
             free = [cell for cell in self._cells if cell.job is None]
             if not free or self._stopping:
@@ -132,11 +133,12 @@ class CellBackend(Backend):
                     cell.engine = None  # it died while it was idle, and the watcher is about to find out
             cell = next((cell for cell in free if cell.engine is not None), free[0])
             cell.job = job
+            if cell.engine is not None:
+                cell.engine.job = job  # while it cannot be detached: whoever finds its worker dead finds the call, too
             self._sending += 1
-            return cell
+            return cell, cell.engine
 
-    def _send(self, cell: Cell, job: Job, args: tuple[Any, ...]) -> bool:
-        engine = cell.engine
+    def _send(self, cell: Cell, engine: Engine | None, job: Job, args: tuple[Any, ...]) -> bool:
         if engine is not None:
             try:
                 engine.send(job, args)
@@ -231,11 +233,13 @@ class CellBackend(Backend):
             engine.told = True
             engine.close()
 
-    def _detach(self, engine: Engine) -> None:
+    def _detach(self, engine: Engine) -> Job | None:
+        """Give an engine no further call; return the one that it has."""
         with self._lock:
             for cell in self._cells:
                 if cell.engine is engine:
                     cell.engine = None
+            return engine.job
 
     def _free(self, job: Job) -> None:
         with self._lock:
@@ -254,8 +258,7 @@ class CellBackend(Backend):
         """Answer for the call of a dead worker, unless its reply has come or is still to be read."""
         if engine.pid is not None:
             self._logs.worker_died(engine.pid)
-        self._detach(engine)
-        job = engine.job
+        job = self._detach(engine)
         if job is not None and not job.settled:
             engine.wait_drained(_REPLY_SECONDS)
         unanswered = job is not None and self._settle(job)

@@ -357,6 +357,27 @@ def test_reply_that_comes_while_its_worker_is_being_killed_is_dropped(name, quic
     assert running.host.answers.empty()
 
 
+def test_call_whose_worker_dies_while_it_is_sent_is_told_of(name, quick, monkeypatch):
+    with Running(name, quick) as running:
+        running.run(os.getpid)
+        engine, ended = running.engine(), threading.Event()
+        send, tell = engine.send, running.host.worker_ended
+        monkeypatch.setattr(running.host, "worker_ended", lambda *args, **kwargs: (tell(*args, **kwargs), ended.set()))
+
+        def send_late(*args):
+            engine.kill()
+            assert ended.wait(SECONDS)
+            send(*args)
+
+        monkeypatch.setattr(engine, "send", send_late)
+        assert running.send(os.getpid)
+        what, call_id, loss = running.host.answer()
+        assert (what, call_id, loss.began) == ("lost", 2, False)
+        running.host.wait_room()
+        assert isinstance(running.run(os.getpid), int)
+    assert running.host.answers.empty()
+
+
 def test_answered_call_is_not_killed(name, quick):
     with Running(name, quick) as running:
         asked, told = [], running.host.replied
