@@ -12,6 +12,7 @@ import os
 import sys
 
 import pytest
+from turns import leave_out_by_turns
 
 from parapluie.testing.deadline import PATIENCE, watching
 
@@ -25,6 +26,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("soak", "long tests of the engine (tests/engine)")
     group.addoption("--soak-seconds", type=float, help="how long the soak test and the state machine go on")
     group.addoption("--soak-seed", type=int, default=0, help="what they invent; 0 unless given, so always the same")
+    parser.addoption("--by-turns", action="store_true", help="run each test with one of its start methods only")
 
 
 def pytest_configure(config):
@@ -37,6 +39,11 @@ def pytest_configure(config):
     os.environ["PYTHONFAULTHANDLER"] = "1"
 
     _bear_with_wine()
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("by_turns"):
+        leave_out_by_turns(config, items)
 
 
 def _bear_with_wine():
