@@ -89,7 +89,9 @@ def test_interrupt_ends_a_session_that_outstays_the_grace_period(faults, row, pl
     program = run(
         faults, row, "be_interrupted", port=faults.port, notes=faults.notes, place=place, ends=False, grace=0.3
     )
-    assert {visitor.label for visitor in faults.gate.arrivals(2)} == {"session", "waiting"}
+    missing = {"session", "waiting"}
+    while missing:  # at the end of the block it may be waiting for that before the session has begun
+        missing.discard(faults.gate.arrival().label)
     program.interrupt()
     assert program.wait() == -signal.SIGINT
     assert program.stderr.count(TRACEBACK) == 1 and "KeyboardInterrupt" in program.stderr, program.stderr

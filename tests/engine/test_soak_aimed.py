@@ -190,7 +190,7 @@ def points(config, stride):
 
 def test_death_at_every_line_of_the_loop_costs_at_most_the_task_that_ran(bench, pytestconfig):
     """The worker counts lines of the engine's own code from within a task on, and ends itself at the given one."""
-    survived, last = 0, 0
+    survived, hit = 0, set()
     for point in points(pytestconfig, 2):
         if survived == 3:
             break
@@ -211,10 +211,9 @@ def test_death_at_every_line_of_the_loop_costs_at_most_the_task_that_ran(bench, 
         order = [*given, "disarm"]
         if lost:  # it is the last that had begun there, or the one after it: marked, and not yet at its first line
             assert order.index(lost[0]) in {len(begun) - 1, len(begun)}, f"point {point}: {lost} of {begun} begun"
-            assert order.index(lost[0]) >= last, f"point {point}: {lost} is lost; before, it was a later task"
-            last = order.index(lost[0])
+            hit.add(order.index(lost[0]))  # how many lines come before a task depends on what was there to be read
         survived = 0 if lost or visitor.pid not in living(bench.executor) else survived + 1
-    assert point > 50  # it did find the engine's lines
+    assert point > 50 and hit >= {0, 1, 2}  # it did find the engine's lines
 
 
 def _stopped(pid, futures):

@@ -46,9 +46,9 @@ def caught(*expected):
 
 @pytest.fixture
 def alone(monkeypatch):
-    """Have the deadline's thread not count, so that a test may have none."""
-    everybody = threading.enumerate
-    monkeypatch.setattr(threading, "enumerate", lambda: [made for made in everybody() if made.name != "deadline"])
+    """Have the deadline's thread not count, nor what another test has left, so that a test may have none."""
+    everybody, before = threading.enumerate, set(threading.enumerate()) - {threading.main_thread()}
+    monkeypatch.setattr(threading, "enumerate", lambda: [made for made in everybody() if made not in before])
 
 
 def use(executor):

@@ -57,6 +57,8 @@ class ThreadBackend(Backend):
                 self._host.start_failed(f"a thread could not be started: {error}", error)
         else:
             self._threads.append(thread)
+            if self._stopping:  # `stop` may not have seen it
+                self._queue.put(None)
 
     def _work(self) -> None:
         share_cpus(self._peers, thread=True)
