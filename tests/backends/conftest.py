@@ -1,4 +1,4 @@
-"""Which of the kit's tests run on Windows: all in this process; of the engines, all faults, and the rest by turns."""
+"""Which of the kit's tests run on Windows: all of those in this process; of the engines, each on one, by turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from parapluie.testing.fixtures import Row
 
 IN_PROCESS = ("thread", "serial")
 ENGINES = ("process-spawn", "manager-spawn", "pool-spawn", "futures-spawn")
-ON_EVERY_ENGINE = ("parapluie.testing.suites.faults",)  # where they differ most
 # Where Windows is Wine, today's NumPy crashes when it is imported. The suite of buffers does without.
 collect_ignore = ["test_arrays.py"] if sys.platform == "win32" else []
 
@@ -23,7 +22,7 @@ def pytest_collection_modifyitems(items):
         row = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
         if not isinstance(row, Row):
             continue
-        if row.id in IN_PROCESS or (row.id in ENGINES and item.function.__module__ in ON_EVERY_ENGINE):
+        if row.id in IN_PROCESS:
             item.add_marker(pytest.mark.windows)
         elif row.id in ENGINES:
             by_turns.append((item, row.id))

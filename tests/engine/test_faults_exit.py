@@ -12,7 +12,6 @@ import pytest
 from fault_help import every_row, process_only
 from fault_tasks import SECONDS
 
-pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 

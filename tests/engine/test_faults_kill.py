@@ -13,7 +13,6 @@ from fault_tasks import SECONDS
 from parapluie import BackendBrokenError, Shutdown, TaskTimeoutError, WorkerLostError
 from parapluie.testing.processes import SLOWER
 
-pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 # What a task is at that has to be killed: in C code on every row, and all the rest on one.

@@ -16,7 +16,6 @@ from fault_tasks import SECONDS
 from parapluie import Executor, WorkerInitError, WorkerLostError
 from parapluie.testing import processes
 
-pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 MANY = 66  # workers; Windows waits for 63 things in one call

@@ -6,7 +6,6 @@ import fault_help
 import pytest
 from fault_help import ENDED, every_row, process_only
 
-pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 

@@ -10,7 +10,6 @@ import pytest
 from fault_help import process_methods
 from fault_tasks import Block
 
-pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 SIZE = 64 << 20

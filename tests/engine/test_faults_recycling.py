@@ -8,14 +8,12 @@ import threading
 
 import fault_help
 import fault_tasks as tasks
-import pytest
 from fault_help import both_backends, every_row, outcome, process_only, rows
 from fault_tasks import SECONDS
 
 from parapluie import WorkerLostError
 from parapluie.testing.processes import SLOWER
 
-pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 COUNTS = {"fork": 300, "forkserver": 24, "spawn": 12}

@@ -12,7 +12,6 @@ from parapluie import RemoteTraceback, WorkerInitError
 from parapluie.testing import processes
 from parapluie.testing.processes import SLOWER
 
-pytestmark = pytest.mark.windows
 faults = fault_help.faults
 
 WAYS_TO_DIE = ["exits", "killed"]

@@ -1,7 +1,7 @@
 """The rows of the tests of the first day.
 
 A test that asks for `row` runs on every backend that starts processes, with every start method that imports the main
-module again; one that asks for `any_row`, with `fork` as well. On Windows it is `process`, and by turns another one.
+module again; one that asks for `any_row`, with `fork` as well. On Windows it is one of them by turns.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         row = params.get("row") or params.get("any_row")
-        if not isinstance(row, Row) or row.method != "spawn":
-            continue
-        if row.backend == "process":
-            item.add_marker(pytest.mark.windows)
-        else:
+        if isinstance(row, Row) and row.method == "spawn":
             by_turns.append((item, f"{row.backend}-spawn"))
     mark_one_of_each(by_turns)
 
