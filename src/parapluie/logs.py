@@ -69,8 +69,9 @@ def _floor(logger: logging.Logger) -> int:
     levels = [handler.level for handler in handlers if not isinstance(handler, logging.NullHandler)]
     if levels:
         return min(levels)
-    worker_logs = sys.modules.get("parapluie.worker_logs")
-    if worker_logs is not None and worker_logs.are_sent():  # it is a worker, and passes on
+    # Another thread, that of the Windows pipe, may be importing the module just now: then it sends nothing yet.
+    are_sent = getattr(sys.modules.get("parapluie.worker_logs"), "are_sent", None)
+    if are_sent is not None and are_sent():  # it is a worker, and passes on
         return logging.NOTSET
     return _NEVER if handlers or logging.lastResort is None else logging.lastResort.level
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -331,3 +332,10 @@ print(said)
 def test_import_of_logging_is_seen_and_left_as_it_is():
     done = subprocess.run([sys.executable, "-c", HOOK], capture_output=True, text=True, check=True, timeout=50)
     assert done.stdout.strip() == "[True, 'at once']"
+
+
+def test_module_that_another_thread_has_half_imported_sends_nothing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "parapluie.worker_logs", ModuleType("parapluie.worker_logs"))
+    monkeypatch.setattr(logging.root, "handlers", [])
+    logging.getLogger("parapluie.test_logs.half").setLevel(logging.INFO)
+    assert log_settings()
