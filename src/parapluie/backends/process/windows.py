@@ -38,7 +38,7 @@ if sys.platform == "win32":
     _END_SECONDS = 1.0  # for what was cancelled to say so
     _REJECT_REMOTE_CLIENTS = 8
 
-    _never_ended: list[Any] = []  # operations that the kernel did not give back: their memory has to stay
+    _never_ended: list[Any] = []  # operations that do not say that they are done: their memory has to stay
 
     class Waiter:
         """What the collector waits on, with the methods of a poller (see poller.py).
@@ -248,6 +248,8 @@ if sys.platform == "win32":
             operation, size = self.operations.pop(address)
             if operation is not self._reading:
                 self._written += size
+                if operation.pending:  # Wine 8, if the thread that began it just ends; to free it would print an error
+                    _never_ended.append(operation)
                 return WRITE
             self._reading = None
             try:
