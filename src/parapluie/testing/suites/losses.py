@@ -24,8 +24,6 @@ DEATHS = [
     ("_exit", 0, "ended with exit code 0"),
 ]
 
-# ---- task_timeout -----------------------------------------------------------------------------------------------
-
 
 class LossTests:
     """Workers that die and attempts that overrun: one task pays, the others go on, and the error says how it ended."""
