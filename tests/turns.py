@@ -1,7 +1,7 @@
-"""Rows that take turns: where all of them would take too long, each test runs on one, and another test on another one.
+"""Rows that take turns: where all of them would take too long, each test runs on some, and another test on others.
 
-On Windows, where a worker takes long to start, the engines take turns. With `--by-turns`, by which CI keeps its second
-and third version of Python short, the start methods do, and each version takes another one.
+With `--by-turns`, as CI has it where it runs several versions of Python. On Windows, where workers start slowly, the
+engines take turns, and elsewhere the start methods. Each version has others: 3.11 and 3.13 have all engines together.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ import sys
 import zlib
 from collections import defaultdict
 
-import pytest
-
 METHOD = re.compile(r"\b(spawn|forkserver|fork)\b")
-
-
-def one_of_each(items_and_rows, offset=0):
-    """Choose one of the items of each test, that is, of those that differ by their row's name alone."""
-    tests = defaultdict(list)
-    for item, row in items_and_rows:
-        tests[item.path, item.name.replace(row, "")].append(item)
-    return [items[(zlib.crc32(name.encode()) + offset) % len(items)] for (_, name), items in tests.items()]
-
-
-def mark_one_of_each(items_and_rows):
-    """Mark as `windows` one of the items of each test."""
-    for item in one_of_each(items_and_rows):
-        item.add_marker(pytest.mark.windows)
+ENGINE = re.compile(r"\b(process|manager|pool|futures)\b")
 
 
 def leave_out_by_turns(config, items):
-    """Leave out all but one start method of each test, but for those of what is private to the standard library."""
-    classes = defaultdict(list)  # each has a backend of its own
+    """Leave out rows of each test, but for those of what is private to the standard library: it differs by version."""
+    of_windows = sys.platform == "win32"
+    chosen = half if of_windows else one
+    tests = defaultdict(list)  # items that differ by their row alone
     for item in items:
-        method = METHOD.search(item.name)
-        if method and item.path.parent.name != "unit":
-            classes[item.cls].append((item, method[0]))
-    chosen = {item for rows in classes.values() for item in one_of_each(rows, sys.version_info.minor)}
-    left_out = {item for rows in classes.values() for item, _ in rows} - chosen
+        row = (ENGINE if of_windows else METHOD).search(item.name)
+        if row and item.path.parent.name != "unit":
+            # A suite's class has a backend of its own.
+            tests[item.path, item.cls, item.name.replace(row[0], "")].append(item)
+    left_out = set()
+    for (_, _, name), rows in tests.items():
+        left_out.update(set(rows) - set(chosen(rows, zlib.crc32(name.encode()))))
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+
+
+def one(rows, offset):
+    return [rows[(offset + sys.version_info.minor) % len(rows)]]
+
+
+def half(rows, offset):
+    """Return the half of the rows that the version before the last one has not, or one more."""
+    count = (len(rows) + 1) // 2
+    begin = offset + sys.version_info.minor // 2 * count
+    return [rows[(begin + index) % len(rows)] for index in range(count)]

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from turns import mark_one_of_each
 
 LONG = {"test_soak.py", "test_soak_aimed.py", "test_state_machine.py"}
 ON_WINDOWS = {
     f"test_faults_{name}.py" for name in ("exit", "kill", "limits", "parent", "pipes", "recycling", "starting")
 }
-BACKEND = re.compile(r"\b(process|manager)\b")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(config, items):
     seconds = config.getoption("soak_seconds") or 20.0
-    by_turns = []  # manager is the same engine
     for item in items:
         if item.path.name in LONG and not item.get_closest_marker("deadline"):
             item.add_marker(pytest.mark.deadline(100.0 + 3 * seconds))
         elif item.path.name in ON_WINDOWS:
-            backend = BACKEND.search(item.name)
-            if backend:
-                by_turns.append((item, backend[0]))
-            else:
-                item.add_marker(pytest.mark.windows)
-    mark_one_of_each(by_turns)
+            item.add_marker(pytest.mark.windows)

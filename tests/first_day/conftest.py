@@ -1,14 +1,13 @@
 """The rows of the tests of the first day.
 
 A test that asks for `row` runs on every backend that starts processes, with every start method that imports the main
-module again; one that asks for `any_row`, with `fork` as well. On Windows it is one of them by turns.
+module again; one that asks for `any_row`, with `fork` as well. On Windows there is `spawn` alone.
 """
 
 from __future__ import annotations
 
 import pytest
 from first_day_programs import BACKENDS, METHODS, Folder, Row
-from turns import mark_one_of_each
 
 
 def rows(methods):
@@ -25,13 +24,11 @@ def pytest_generate_tests(metafunc):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
-    by_turns = []
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         row = params.get("row") or params.get("any_row")
         if isinstance(row, Row) and row.method == "spawn":
-            by_turns.append((item, f"{row.backend}-spawn"))
-    mark_one_of_each(by_turns)
+            item.add_marker(pytest.mark.windows)
 
 
 @pytest.fixture
