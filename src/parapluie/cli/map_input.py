@@ -32,15 +32,15 @@ class Lines:
     def __init__(self, name: str) -> None:
         self._name = "standard input" if name == "-" else name
         try:
-            self._stream: IO[bytes] = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115 - see `close`
+            self._stream = _standard_input() if name == "-" else Path(name).open("rb")  # noqa: SIM115 - see `close`
         except OSError as error:
             raise Failure(f"cannot read {name!r}: {error.strerror}") from error
         self._size = _size_of(self._stream)
         self._bytes = self._items = 0  # read
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._stream is not sys.stdin.buffer:
+        """Let go of the file. A stream may just be read by a thread, for which to close it would wait."""
+        if self.is_file():
             self._stream.close()
 
     def is_file(self) -> bool:
@@ -74,6 +74,16 @@ class Lines:
     def __iter__(self) -> Iterator[Any]:
         for number, line in self.lines():
             yield self.value(number, line)
+
+
+def _standard_input() -> IO[bytes]:
+    """Open standard input once more. Python closes `sys.stdin` when it ends, and aborts if a thread is reading that."""
+    if sys.stdin is None:
+        raise Failure("there is no standard input: name a file to read")
+    stream = sys.stdin.buffer
+    with suppress(OSError, ValueError, AttributeError):  # what stands in for a stream in tests has no descriptor
+        return os.fdopen(os.dup(stream.fileno()), "rb")
+    return stream
 
 
 def _problem(error: BaseException) -> str:

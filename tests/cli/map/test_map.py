@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 from map_processes import is_alive
@@ -175,6 +176,31 @@ def test_pipe_that_closes_early_ends_it_quietly(shell):
         assert process.wait(50) == 0
         assert process.stderr.read() == b""
     until(lambda: not is_alive(process.pid))
+
+
+@POSIX
+@pytest.mark.parametrize("named", [False, True], ids=["standard input", "named pipe"])
+def test_it_stops_while_its_input_says_nothing(shell, tmp_path, named):
+    """Nobody can end the read of it that is under way."""
+    os.mkfifo(tmp_path / "pipe")
+    source, sink = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), os.open(tmp_path / "pipe", os.O_WRONLY)
+    os.set_blocking(source, True)
+    command = ["map", "map_jobs:fail_if_odd", *(["pipe"] if named else []), "--on-error", "stop"]
+    with shell.start(*command, stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        os.close(source)
+        os.write(sink, b"1\n")
+        said = process.stderr.read()
+        assert process.wait(50) == 3
+    os.close(sink)
+    assert said.splitlines() == [b"parapluie: stopped: item 0 failed with ValueError: item 1"]
+
+
+@POSIX
+def test_no_standard_input_is_said(shell):
+    command = ["/bin/sh", "-c", 'exec "$0" -m parapluie map map_jobs:square <&-', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50, cwd=shell.folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "parapluie: there is no standard input: name a file to read\n"
 
 
 def write_for_ever(sink):
