@@ -21,6 +21,7 @@ THIRD_PARTY = {"attr", "attrs", "cattr", "cattrs", "cloudpickle", "pluggy", "ten
 # What a worker imports before it is ready.
 WORKER_SIDE = (
     "parapluie.worker",
+    "parapluie.log_ways",
     "parapluie.errors",
     "parapluie.orphans",
     "parapluie.dumps",

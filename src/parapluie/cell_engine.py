@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from parapluie.cell_process import READY, CellProcess, OneWorkerContext
-from parapluie.worker import cpu_peers, describe
+from parapluie.cpu_peers import cpu_peers
+from parapluie.words import describe
 
 if TYPE_CHECKING:
     from parapluie.backend import Host

@@ -22,8 +22,9 @@ from multiprocessing import context as contexts
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from parapluie import orphans, stdlib_private, worker
+from parapluie import log_ways, orphans, stdlib_private, worker
 from parapluie.cell_mark import Mark
+from parapluie.cpu_peers import share_cpus
 from parapluie.dumps import DumpFile
 from parapluie.logs import log_settings
 from parapluie.one_way_queue import OneWayQueue, close_reader
@@ -137,8 +138,8 @@ class CellProcess(_Base):
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave_queues)
         stdlib_private.allow_children()
-        worker.share_cpus(self.peers)
-        worker.send_logs(*self.logs, self.place_of_log)
+        share_cpus(self.peers)
+        log_ways.send_logs(*self.logs, self.place_of_log)
         failure = worker.prepare(self.bootstrap) if self.bootstrap else None
         if self.ready is not None:
             self.ready.send_bytes(READY if failure is None else REFUSES)
@@ -148,7 +149,7 @@ class CellProcess(_Base):
     def place_of_log(self) -> tuple[int, int]:
         """Note that something is being logged; return the call that runs, and its item. Any thread, at any time."""
         self.logged = True
-        return self.mark.read().call_id, worker.current_item()
+        return self.mark.read().call_id, log_ways.current_item()
 
     def _leave_queues(self) -> None:
         """Close the queues in what a task forks: it would keep them open beyond the worker's death."""

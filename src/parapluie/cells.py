@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from parapluie import stdlib_private, worker
+from parapluie import call_format, stdlib_private
 from parapluie.backend import Backend, Begun, Call, Host, Loss, Stop
 from parapluie.cell_engine import Engine, Job, Reply
 from parapluie.cell_watch import Watcher
@@ -27,13 +27,14 @@ from parapluie.fork_threads import warn_of_threads
 from parapluie.logs import log_pipe
 from parapluie.main_guard import told_by_worker
 from parapluie.starting import start_lock, threads_beside
+from parapluie.words import describe
 
 _log = logging.getLogger("parapluie")
 
 _REPLY_SECONDS = 5.0  # that an engine has, after its worker's death, to hand over a reply that was sent before
 _KILL_SECONDS = 10.0  # that the system has to end a process that was killed
 _MOST_NOT_REACHED = 3  # workers that may die before they come to a call
-_FIRST_KIND = worker.REPLY.size  # where in a reply the kind of its first segment is
+_FIRST_KIND = call_format.REPLY.size  # where in a reply the kind of its first segment is
 
 
 class Cell:
@@ -180,7 +181,7 @@ class CellBackend(Backend):
             cell.job = None
             if any(other.job is not None for other in self._cells):
                 return False  # room is announced when one of them is done
-        why = f"no worker could be started: {worker.describe(error)}"
+        why = f"no worker could be started: {describe(error)}"
         self._host.start_failed(why, error)
         self._host.lost(job.call_id, Loss(began=False, worker=cell.name, why=why))
         return True
@@ -217,7 +218,7 @@ class CellBackend(Backend):
             self._unreached.pop(id(job.payload), None)
             self._host.replied(job.call_id, payload, buffers)
         finally:  # whatever comes out of that, the worker has answered
-            self._retire_if_worn(engine, refuses=payload[_FIRST_KIND] == worker.INIT)
+            self._retire_if_worn(engine, refuses=payload[_FIRST_KIND] == call_format.INIT)
             self._free(job)
             self._host.room(1)
 

@@ -9,10 +9,11 @@ from threading import current_thread
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from parapluie import worker
+from parapluie import call_format
 from parapluie.backend import Begun, Call, Loss
 from parapluie.exits import may_be_the_programs
 from parapluie.replies import Failure, annotate, open_failure, open_value
+from parapluie.words import describe
 from parapluie.work import Work, since_epoch
 
 if TYPE_CHECKING:
@@ -254,16 +255,16 @@ class ChunkPart(Work):
         taken, last = 0, not self.cut
         values: list[Any] = []  # of neighbours up to end: answered together, since each answer may wake the consumer
         end = 0
-        for kind, first, items, seconds, body, count in worker.segments_of(payload):
+        for kind, first, items, seconds, body, count in call_format.segments_of(payload):
             own = buffers[taken : taken + count]
             taken += count
-            if kind == worker.LOGS:
-                self.dispatcher.take_logs(self, worker.pid_of(payload), body)
+            if kind == call_format.LOGS:
+                self.dispatcher.take_logs(self, call_format.pid_of(payload), body)
                 continue
             chunk.run.note_seconds(chunk, first, items, seconds)  # before the answer, which its consumer waits for
-            if kind != worker.VALUES or len(body) > _SMALL * items:
+            if kind != call_format.VALUES or len(body) > _SMALL * items:
                 chunk.small = False
-            if kind == worker.INIT:
+            if kind == call_format.INIT:
                 self.dispatcher.refused(self, body)
                 return True
             found = self._open(kind, first, body, own)
@@ -281,7 +282,7 @@ class ChunkPart(Work):
                     self.answer(item, self._open(kind, item, body, own))
         self._answer_values(end, values)
         # What was cut ends with an empty reply: until that is here, its worker's death is still this call's.
-        if self.left or not (last or worker.is_empty(payload)):
+        if self.left or not (last or call_format.is_empty(payload)):
             return False
         self.over()
         return True
@@ -291,10 +292,10 @@ class ChunkPart(Work):
         observers = self.dispatcher.observers
         if observers is None:
             return
-        pid, began, _ = worker.REPLY.unpack_from(payload)
+        pid, began, _ = call_format.REPLY.unpack_from(payload)
         self.ran_in = f"{self.dispatcher.backend}-{pid}"
-        for kind, first, items, seconds, _, _ in worker.segments_of(payload):
-            if kind >= worker.INIT:
+        for kind, first, items, seconds, _, _ in call_format.segments_of(payload):
+            if kind >= call_format.INIT:
                 continue
             for item in range(first, first + items):
                 observers.begun(*self.named(item), self.ran_in, began + self.elapsed)
@@ -302,9 +303,9 @@ class ChunkPart(Work):
 
     def _open(self, kind: int, first: int, body: memoryview, buffers: Sequence[Any]) -> Any:
         """Open a segment: a list of values, or a `Failure`."""
-        if kind == worker.VALUES:
+        if kind == call_format.VALUES:
             return pickle.loads(body)
-        if kind != worker.VALUE:
+        if kind != call_format.VALUE:
             return open_failure(kind, body, self.chunk.item_id(first))
         value = open_value(body, buffers, self.chunk.item_id(first))
         return value if type(value) is Failure else [value]
@@ -359,7 +360,7 @@ class ChunkPart(Work):
         except BaseException as problem:  # a user's `on` function may raise anything
             if may_be_the_programs(problem):
                 raise
-            error.add_note(f"the retry policy itself failed: {worker.describe(problem)}")
+            error.add_note(f"the retry policy itself failed: {describe(problem)}")
             return None
 
     def _repeat(self, item: int, delay: float, error: BaseException) -> None:

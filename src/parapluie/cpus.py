@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from parapluie import cgroup, worker
+from parapluie import cgroup
+from parapluie.cpu_peers import cpu_peers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def cpu_share() -> int:
 
     The others are the workers of the same executor, whether or not they have something to do just now.
     """
-    return max(1, usable_cpus() // worker.cpu_peers())
+    return max(1, usable_cpus() // cpu_peers())
 
 
 def _scheduled_cpus() -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from parapluie import remedies
 from parapluie.parts import split as parts_of
 from parapluie.remedies import Finding
-from parapluie.worker import describe, type_name
+from parapluie.words import describe, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -25,13 +25,14 @@ import threading
 import time
 from collections import deque
 
-from parapluie import logs, worker
+from parapluie import logs
 from parapluie.backend import Backend, Begun, Buffers, Call, Loss
 from parapluie.ending import Ending
 from parapluie.errors import ExecutorShutdownError
 from parapluie.policies.clock import Clock
 from parapluie.replies import open_error
 from parapluie.withdrawal import Withdrawal
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -346,7 +347,7 @@ class Dispatcher:
     def refused(self, work: Work, sealed: memoryview) -> None:
         """Take the answer of a worker whose initializer had failed: the call did not begin."""
         cause = open_error(pickle.loads(sealed))
-        self.start_failed(f"the initializer raised {worker.describe(cause)}", cause)
+        self.start_failed(f"the initializer raised {describe(cause)}", cause)
         if self.error is None:
             self.again(work, None)
 
@@ -358,7 +359,7 @@ class Dispatcher:
             initializer(*self.settings.initargs)
         except BaseException as error:
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-            self.ending.cannot_start(f"the initializer raised {worker.describe(error)}", error, 1)
+            self.ending.cannot_start(f"the initializer raised {describe(error)}", error, 1)
             return False
         return True
 

@@ -23,10 +23,11 @@ import time
 from contextlib import suppress
 from importlib import import_module
 
-from parapluie import main_guard, stdlib_private, worker
+from parapluie import main_guard, stdlib_private
 from parapluie.backend import Stop
 from parapluie.condition import LOOK_SECONDS
 from parapluie.errors import MissingMainGuardError
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Ending:
 
         # A missing guard stays as it is, since it says all that there is to know.
         if not isinstance(error, BackendBrokenError | WorkerInitError | MissingMainGuardError):
-            cause, error = error, self.broke(f"backend {self._backend!r} broke: {worker.describe(error)}")
+            cause, error = error, self.broke(f"backend {self._backend!r} broke: {describe(error)}")
             error.__cause__ = cause
         dispatcher = self._dispatcher
         if dispatcher.error is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from parapluie import cgroup, worker
+from parapluie import answers, cgroup, worker
 from parapluie.errors import exit_reason
 from parapluie.records import NamedTuple
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _MOST_FRAMES = 12  # that are shown
 _HEADERS = ("Fatal Python error: ", "Windows fatal exception: ")
+# Lines of a stack that are of what calls a task and seals what it answers, as faulthandler writes them.
+_OURS = tuple(
+    f'  File "{str(module.__file__).encode("ascii", "backslashreplace").decode()}", ' for module in (worker, answers)
+)
 _THREADS = ("Current thread 0x", "Thread 0x", "Stack (")
 _LARGEST_EXIT_CODE = 0x7FFFFFFF  # what is above is an NTSTATUS
 _SIGKILL = -9
@@ -143,8 +147,7 @@ def _crashed_thread(lines: list[str]) -> list[str]:
 
 def _own_frames_cut(frames: list[str]) -> list[str]:
     """Cut what is below the task: from `parapluie.worker`, which calls it, down to the start of the process."""
-    path = worker.__file__.encode("ascii", "backslashreplace").decode()  # as faulthandler writes it
-    ours = [frame.startswith(f'  File "{path}", ') for frame in frames]
+    ours = [frame.startswith(_OURS) for frame in frames]
     if True not in ours:
         return frames
     end = len(ours) - ours[::-1].index(True)

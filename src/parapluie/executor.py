@@ -16,7 +16,7 @@ import os
 import weakref
 from contextlib import suppress
 
-from parapluie import builtin, main_guard, pickling, worker
+from parapluie import builtin, log_ways, main_guard, pickling, worker
 from parapluie import config as configuration
 from parapluie.backend import NO_OPTIONS, Backend, CallOptions
 from parapluie.builtin import BACKENDS, load
@@ -556,7 +556,7 @@ def _bootstrap(settings: Settings, dumps: Serializer) -> bytes:
     if not settings.capabilities.sends_logs:  # an engine that has no way for them: `worker.run` sends them with replies
         from parapluie.logs import log_settings
 
-        wanted = worker.identity(), log_settings()
+        wanted = log_ways.identity(), log_settings()
     if settings.initializer is None and settings.serializer == "auto" and wanted is None:
         return b""
     import pickle

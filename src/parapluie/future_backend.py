@@ -21,9 +21,10 @@ from functools import partial
 from queue import SimpleQueue
 from time import monotonic, sleep
 
-from parapluie import worker
+from parapluie import call_format, worker
 from parapluie.backend import Backend, Loss
 from parapluie.main_guard import check_main_guard
+from parapluie.words import describe, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class FutureBackend(Backend):
 
     def loss(self, error: BaseException) -> Loss:
         """Say what an exception of the engine's own means for the call; overridden by engines that know more."""
-        return Loss(began=None, why=f"the engine answered {worker.describe(error)}")
+        return Loss(began=None, why=f"the engine answered {describe(error)}")
 
     # ---- calls on their way out -------------------------------------------------------------------------------
 
@@ -150,14 +151,14 @@ class FutureBackend(Backend):
         try:
             future.add_done_callback(partial(self._done, flight))
         except Exception as error:  # noqa: BLE001 - its end will not be known; but the engine has the call
-            why = f"the engine's future takes no callback: {worker.describe(error)}"
+            why = f"the engine's future takes no callback: {describe(error)}"
             self._answer(flight, Loss(began=None, why=why))
 
     def _refused(self, flight: _Flight, error: Exception) -> bool:
         """Leave a call that the engine did not take to others, which are with it; without others the host decides."""
         if not flight.claim():
             return True  # it was lost by `stop`
-        why = f"the engine took no call: {worker.describe(error)}"
+        why = f"the engine took no call: {describe(error)}"
         if any(other is not flight for other in list(self._flights.values())):
             del self._flights[flight.call_id]
             return False  # room is announced when one of them is answered
@@ -226,10 +227,10 @@ class FutureBackend(Backend):
                 return self.loss(error)
             result = future.result()
         except BaseException as problem:  # noqa: BLE001 - whatever an engine's future raises is about this call
-            return Loss(began=None, why=f"the engine's future raised {worker.describe(problem)}")
+            return Loss(began=None, why=f"the engine's future raised {describe(problem)}")
         if _is_reply(result):
             return result
-        found = f"{worker.type_name(result)} object"
+        found = f"{type_name(result)} object"
         return Loss(began=None, why=f"the engine answered with a {found}, which is not what the call returns")
 
     def _tell(self, flight: _Flight, outcome: Loss | tuple[Any, Buffers], cause: BaseException | None = None) -> None:
@@ -237,7 +238,7 @@ class FutureBackend(Backend):
         try:
             if not isinstance(outcome, Loss):
                 payload, buffers = outcome
-                if not worker.refuses(payload):
+                if not call_format.refuses(payload):
                     self.host.started()
                 self.host.replied(flight.call_id, payload, buffers)
                 return

@@ -17,7 +17,7 @@ from itertools import chain, islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from parapluie import worker
+from parapluie import call_format
 from parapluie.chunks import MISSING, Chunk, ChunkPart, Sizer, as_ranges, handing_over
 from parapluie.condition import Condition
 from parapluie.errors import ExecutorShutdownError
@@ -214,12 +214,12 @@ class MapRun:
         if self._function_failure is not None:
             return dict.fromkeys(range(chunk.count), self._function_failure)
         failures: dict[int, BaseException] = {}
-        if all(worker.PLAIN.issuperset(map(type, column)) for column in columns):
-            form, body = worker.COLUMNS, self._dumps(columns, None)
+        if all(call_format.PLAIN.issuperset(map(type, column)) for column in columns):
+            form, body = call_format.COLUMNS, self._dumps(columns, None)
         else:
-            form, body = worker.ROWS, self._pack_rows(chunk, zip(*columns, strict=True), failures)
+            form, body = call_format.ROWS, self._pack_rows(chunk, zip(*columns, strict=True), failures)
         function, own = self._function_pickle, self._function_buffers
-        chunk.payload = b"".join((worker.CHUNK.pack(form, len(function), len(own)), function, body))
+        chunk.payload = b"".join((call_format.CHUNK.pack(form, len(function), len(own)), function, body))
         chunk.buffers = (*own, *chunk.buffers)
         chunk.size += len(body)
         self.sizer.note_bytes(chunk.count, chunk.size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from time import time
 
-from parapluie import worker
+from parapluie import call_format
 from parapluie.work import Task, since_epoch
 
 TYPE_CHECKING = False
@@ -48,8 +48,8 @@ class ObservedTask(Task):
         super().run_here()
 
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
-        pid, began, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
-        if kind < worker.INIT:  # it is the answer
+        pid, began, _, kind, _, _, _, _, _ = call_format.SINGLE.unpack_from(payload)
+        if kind < call_format.INIT:  # it is the answer
             self._observers.begun(self.task_id, self.attempts, f"{self.dispatcher.backend}-{pid}", began)
         return super().replied(payload, buffers)
 

@@ -7,7 +7,7 @@ import types
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from parapluie.worker import type_name
+from parapluie.words import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -15,8 +15,8 @@ import sys
 from functools import partial
 from pickle import dumps
 
+from parapluie.answers import large_ones
 from parapluie.main_guard import main_is_importable
-from parapluie.worker import large_ones
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parapluie.builtin import SERIALIZERS
 from parapluie.errors import PluginError
-from parapluie.worker import describe
+from parapluie.words import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,8 +29,7 @@ from parapluie.plugins import (
     own_version,
 )
 from parapluie.serializer import SerializerInfo
-from parapluie.words import did_you_mean, nearest
-from parapluie.worker import describe
+from parapluie.words import describe, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from pluggy import HookImpl, PluginManager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from typing import Any, NamedTuple
 
-from parapluie.worker import describe, type_name
+from parapluie.words import describe, type_name
 
 _OWN = "create it in the worker (initializer=) or leave it out in __getstate__"
 _OPEN = "open it in the worker (initializer=)"

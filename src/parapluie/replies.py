@@ -5,9 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 
-from parapluie import worker
+from parapluie import answers, call_format
 from parapluie.errors import RemoteError, RemoteTraceback, ResultPicklingError
 from parapluie.records import NamedTuple
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def open_value(body: memoryview, buffers: Sequence[Any], task_id: TaskId) -> Any
     except BaseException as error:  # noqa: BLE001 - a result may raise, or exit, when read; it harms its own task only
         from parapluie.pool_errors import ResultUnpicklingError
 
-        failure = ResultUnpicklingError(task_id, worker.describe(error))
-        failure.add_note(worker.format_error(error).rstrip())
+        failure = ResultUnpicklingError(task_id, describe(error))
+        failure.add_note(answers.format_error(error).rstrip())
         # Without its frames: they hold those of the engine's thread, and with them its pipes and semaphores.
         failure.__cause__ = error.with_traceback(None)
         return Failure(failure)
@@ -47,9 +48,9 @@ def open_value(body: memoryview, buffers: Sequence[Any], task_id: TaskId) -> Any
 
 def open_failure(kind: int, body: memoryview, task_id: TaskId) -> Failure:
     """Open a segment that is not a value."""
-    if kind == worker.ERROR:
+    if kind == call_format.ERROR:
         return Failure(open_error(pickle.loads(body), task_id), raised=True)
-    if kind == worker.UNSENDABLE:
+    if kind == call_format.UNSENDABLE:
         problem, path, found = pickle.loads(body)
         return Failure(ResultPicklingError(task_id, problem, path=path, found=found))
     text = bytes(body).decode("utf-8", "replace")
@@ -62,14 +63,14 @@ def open_failure(kind: int, body: memoryview, task_id: TaskId) -> Failure:
 
 
 def open_error(sealed: tuple[Any, ...], task_id: TaskId = None) -> BaseException:
-    """Rebuild an exception that `worker.seal_error` sealed, with the worker's traceback as its cause."""
+    """Rebuild an exception that `answers.seal_error` sealed, with the worker's traceback as its cause."""
     data, name, text, trace, why = sealed
     error: BaseException | None = None
     if data is not None:
         try:
             error = pickle.loads(data)
         except BaseException as problem:  # noqa: BLE001 - it could be read back there and cannot here
-            why = worker.describe(problem)
+            why = describe(problem)
     if not isinstance(error, BaseException):
         error = RemoteError(name, text, why, task_id=task_id)
     error.__cause__ = RemoteTraceback(trace)

@@ -12,7 +12,7 @@ from parapluie.backend import Backend, BackendInfo, Capabilities, NoOptions
 from parapluie.builtin import SERIALIZERS
 from parapluie.errors import CapabilityError, ConfigError, PluginError
 from parapluie.records import NamedTuple
-from parapluie.worker import describe
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
 from time import monotonic, time
 
-from parapluie import worker
+from parapluie import call_format
 from parapluie.backend import NO_OPTIONS, Begun, Call, CallOptions, Loss
 from parapluie.errors import TaskTimeoutError
 from parapluie.exits import may_be_the_programs
 from parapluie.future import Future
 from parapluie.replies import Failure, annotate, open_failure, open_value
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from parapluie.policies.retry import Attempts, Retry
     from parapluie.sharing.inside import InsideTask
 
-_BODY = worker.SINGLE.size
+_BODY = call_format.SINGLE.size
 
 
 class Work:
@@ -199,7 +200,7 @@ class Task(Work):
     def captured_payload(self, payload: bytes) -> bytes:
         """Return the payload of a task whose output is captured."""
         self.future.output = ""
-        return worker.CAPTURED + payload
+        return call_format.CAPTURED + payload
 
     def captured(self, *call: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """Return, of a function, its arguments and keyword arguments, a call that is captured in this process."""
@@ -217,16 +218,16 @@ class Task(Work):
                 self.future.output = output.text()
 
     def replied(self, payload: bytes | memoryview, buffers: Sequence[Any]) -> bool:
-        pid, _, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
+        pid, _, _, kind, _, _, _, _, _ = call_format.SINGLE.unpack_from(payload)
         self.future.ran_in((self.dispatcher.backend, pid))
-        if kind == worker.VALUE:
+        if kind == call_format.VALUE:
             self.settle(open_value(memoryview(payload)[_BODY:], buffers, self.task_id))
-        elif kind == worker.INIT:
+        elif kind == call_format.INIT:
             self.attempts -= 1
             self.dispatcher.refused(self, memoryview(payload)[_BODY:])
-        elif kind in {worker.LOGS, worker.OUTPUT}:
-            first, rest = worker.split_first(payload)
-            if kind == worker.LOGS:
+        elif kind in {call_format.LOGS, call_format.OUTPUT}:
+            first, rest = call_format.split_first(payload)
+            if kind == call_format.LOGS:
                 self.dispatcher.take_logs(self, pid, first)
             else:
                 self.future.output = str(first, "utf-8")
@@ -236,8 +237,8 @@ class Task(Work):
         return True
 
     def replied_here(self, payload: bytes | memoryview) -> bool:
-        pid, _, _, kind, _, _, _, _, _ = worker.SINGLE.unpack_from(payload)
-        if kind != worker.VALUE or (self.inside is not None and self.inside.holds):
+        pid, _, _, kind, _, _, _, _, _ = call_format.SINGLE.unpack_from(payload)
+        if kind != call_format.VALUE or (self.inside is not None and self.inside.holds):
             return False
         try:
             value = pickle.loads(memoryview(payload)[_BODY:])
@@ -277,7 +278,7 @@ class Task(Work):
         except BaseException as problem:  # a user's `on` function may raise anything
             if may_be_the_programs(problem):
                 raise
-            annotate(error, f"the retry policy itself failed: {worker.describe(problem)}")
+            annotate(error, f"the retry policy itself failed: {describe(problem)}")
             return None
 
     def _note(self) -> str:

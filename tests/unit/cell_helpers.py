@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from parapluie import worker
+from parapluie import call_format
 from parapluie.backend import Call, Stop
 
 SECONDS = 20.0  # for every wait
@@ -37,8 +37,8 @@ class RecordingHost:
         self.ready = threading.Semaphore(0)
 
     def replied(self, call_id, payload, buffers=()):
-        ((kind, _, _, _, body, _),) = worker.segments_of(payload)
-        pid, _, _ = worker.REPLY.unpack_from(payload)
+        ((kind, _, _, _, body, _),) = call_format.segments_of(payload)
+        pid, _, _ = call_format.REPLY.unpack_from(payload)
         self.answers.put(("replied", call_id, kind, pickle.loads(body, buffers=buffers), pid))
 
     def lost(self, call_id, loss):
@@ -70,7 +70,7 @@ class RecordingHost:
 
     def value(self):
         what, _, kind, body, _ = self.answer()
-        assert (what, kind) == ("replied", worker.VALUE)
+        assert (what, kind) == ("replied", call_format.VALUE)
         return body
 
     def wait_room(self):

@@ -20,7 +20,7 @@ from parapluie import by_value
 # What the parents below import: workers that are plain child processes, and what they answered.
 WORKERS = '''
 import pickle, struct, subprocess, sys
-from parapluie import pickling, worker
+from parapluie import call_format, pickling, worker
 
 CHILD = """
 import sys
@@ -51,9 +51,9 @@ class Worker:
         self.process.stdin.write(struct.pack("<Q", len(payload)) + payload)
         self.process.stdin.flush()
         reply = self.process.stdout.read(*struct.unpack("<Q", self.process.stdout.read(8)))
-        [(kind, _, _, _, body, _)] = worker.segments_of(reply)
-        value = pickle.loads(body) if kind != worker.UNREADABLE else bytes(body).decode()
-        assert kind == worker.VALUE, value
+        [(kind, _, _, _, body, _)] = call_format.segments_of(reply)
+        value = pickle.loads(body) if kind != call_format.UNREADABLE else bytes(body).decode()
+        assert kind == call_format.VALUE, value
         return value
 
     def close(self):

@@ -29,7 +29,7 @@ from cell_helpers import (
     wait_at,
 )
 
-from parapluie import Executor, Retry, WorkerLostError, worker
+from parapluie import Executor, Retry, WorkerLostError, call_format
 from parapluie.backend import Call, Stop
 
 METHODS = multiprocessing.get_all_start_methods()
@@ -101,7 +101,7 @@ def test_buffers_travel_and_an_error_is_a_reply(name, quick):
         assert running.host.value() == 10
         running.host.wait_room()
         running.send(fail)
-        assert running.host.answer()[2] == worker.ERROR
+        assert running.host.answer()[2] == call_format.ERROR
 
 
 @pytest.mark.parametrize("code", [0, pytest.param(-9, marks=posix)])
@@ -199,7 +199,7 @@ def test_failing_initializer_is_a_reply_and_the_next_call_tries_again(name, quic
         for _ in range(2):
             running.send(os.getpid)
             what, _, kind, _, pid = running.host.answer()
-            assert (what, kind) == ("replied", worker.INIT)
+            assert (what, kind) == ("replied", call_format.INIT)
             pids.add(pid)
             running.host.wait_room()
         assert len(pids) == 2

@@ -312,11 +312,11 @@ def test_logging_calls_its_handlers_by_one_method():
 HOOK = """
 import sys
 
-from parapluie import worker
+from parapluie import log_ways
 
 assert "logging" not in sys.modules
 said = []
-worker._after_import("logging", lambda: said.append(hasattr(sys.modules["logging"], "root")))
+log_ways._after_import("logging", lambda: said.append(hasattr(sys.modules["logging"], "root")))
 finders = len(sys.meta_path)
 import json
 assert said == [] and len(sys.meta_path) == finders
@@ -324,7 +324,7 @@ import logging.handlers
 import logging
 assert len(sys.meta_path) == finders - 1
 assert type(logging.__spec__.loader) is type(logging.__loader__) is type(json.__loader__)
-worker._after_import("logging", lambda: said.append("at once"))
+log_ways._after_import("logging", lambda: said.append("at once"))
 print(said)
 """
 

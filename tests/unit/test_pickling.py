@@ -24,7 +24,7 @@ import weakref
 import pytest
 
 from parapluie import main_guard, pickling
-from parapluie.worker import LARGE
+from parapluie.call_format import LARGE
 
 
 def drop(buffer: object) -> None:

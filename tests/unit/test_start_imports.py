@@ -38,6 +38,7 @@ if __name__ == "__main__":
 
 WORKER = {
     "parapluie",
+    "parapluie.answers",
     "parapluie.backends",
     "parapluie.backends.process",
     "parapluie.backends.process.loop",
@@ -46,9 +47,13 @@ WORKER = {
     f"parapluie.backends.process.{'windows' if os.name == 'nt' else 'posix'}",
     "parapluie.shared_memory",
     "parapluie.backends.process.wire",
+    "parapluie.call_format",
+    "parapluie.cpu_peers",
     "parapluie.dumps",
+    "parapluie.log_ways",
     "parapluie.orphans",
     "parapluie.travel",
+    "parapluie.words",
     "parapluie.worker",
 }
 PARENT = WORKER | {

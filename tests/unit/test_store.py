@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parapluie.backends.process.store import CallStore, Kept, Ranges, ReplyReader, WorkerStore
+from parapluie.call_format import LARGE
 from parapluie.shared_memory import shared_file
 from parapluie.testing import processes
-from parapluie.worker import LARGE
 
 pytestmark = pytest.mark.windows
 SECONDS = 30

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from time import monotonic
 
 from parapluie.backend import Backend, Call, Host, Stop
-from parapluie.worker import cpu_peers, share_cpus
+from parapluie.cpu_peers import cpu_peers, share_cpus
 
 _log = logging.getLogger("parapluie")
 _executors = itertools.count(1)

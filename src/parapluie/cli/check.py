@@ -88,7 +88,7 @@ def _try(
 ) -> tuple[_Load | None, _Problem | None]:
     """Pickle a task and read it back; return what travels, if it can be pickled, and what is wrong, if anything."""
     from parapluie import pickling
-    from parapluie.worker import describe
+    from parapluie.words import describe
 
     buffers: list[pickle.PickleBuffer] = []
     try:

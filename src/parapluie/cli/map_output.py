@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from parapluie.cli.program import Failure
 from parapluie.errors import RemoteError
-from parapluie.worker import type_name
+from parapluie.words import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parapluie.cli.program import Failure
-from parapluie.words import did_you_mean
-from parapluie.worker import describe, type_name
+from parapluie.words import describe, did_you_mean, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

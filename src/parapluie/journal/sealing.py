@@ -14,9 +14,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parapluie import pickling, worker
+from parapluie import answers, pickling
 from parapluie.errors import JournalError
 from parapluie.replies import open_error
+from parapluie.words import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def open_sealed(data: bytes, path: str, place: int, *, failed: bool) -> tuple[An
             return None, open_error(pickle.loads(data))
         return pickle.loads(data), None
     except Exception as error:  # noqa: BLE001 - its class may be gone, or raise anything
-        problem = f"holds a result of item {place} that cannot be read back: {worker.describe(error)}"
+        problem = f"holds a result of item {place} that cannot be read back: {describe(error)}"
         failure = JournalError(path, problem)
         failure.__cause__ = error
         return None, failure
@@ -122,4 +123,4 @@ def open_sealed(data: bytes, path: str, place: int, *, failed: bool) -> tuple[An
 
 def seal_failure(error: BaseException) -> bytes:
     """Return an error as bytes that can be read even where its class is gone."""
-    return pickle.dumps(worker.seal_error(error), 5)
+    return pickle.dumps(answers.seal_error(error), 5)

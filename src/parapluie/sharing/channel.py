@@ -15,13 +15,13 @@ from itertools import count, islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from parapluie.answers import seal_error
 from parapluie.sharing.ahead import Ahead
 from parapluie.sharing.inside import current, note
 from parapluie.sharing.proxy import ItemProxy
 from parapluie.state.channels import ChannelFailedError
 from parapluie.state.link import ServerLink, link_to
 from parapluie.state_errors import ChannelBrokenError, ChannelClosedError, SharedStateError, SharedStateLostError
-from parapluie.worker import seal_error
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,11 +13,12 @@ from contextlib import suppress
 from functools import partial
 from types import CellType, FunctionType, MethodType
 
+from parapluie.call_format import PLAIN
 from parapluie.replies import annotate
 from parapluie.sharing.proxy import Proxy
 from parapluie.state.link import ServerLink, link_to
 from parapluie.state_errors import SharedStateError, SharedStateLostError
-from parapluie.worker import PLAIN, describe
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

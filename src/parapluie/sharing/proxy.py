@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pickle
 
+from parapluie.call_format import PLAIN
 from parapluie.state.link import ServerLink, link_to
-from parapluie.worker import PLAIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,13 +15,14 @@ from collections import deque
 from functools import partial
 from time import monotonic
 
-from parapluie import worker
 from parapluie.condition import Condition
+from parapluie.cpu_peers import cpu_peers, share_cpus
 from parapluie.errors import SessionClosedError
 from parapluie.sharing import session_worker
 from parapluie.sharing.connection import END, until
 from parapluie.sharing.session_side import Side
 from parapluie.sharing.turns import Flag
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class LocalSide(Side):
     def open(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             run = self._runner(function, args, kwargs)
-            peers = worker.cpu_peers() * self._dispatcher.max_workers
+            peers = cpu_peers() * self._dispatcher.max_workers
             threading.Thread(target=self._work, args=(run, peers), name=self.worker, daemon=True).start()
         except RuntimeError as error:  # too many threads, or the interpreter is ending
             self.is_gone()
@@ -153,7 +154,7 @@ class LocalSide(Side):
         return partial(session_worker.run, call, self._ended_with)
 
     def _work(self, run: Callable[[LocalConnection], None], peers: int) -> None:
-        worker.share_cpus(peers, thread=True)
+        share_cpus(peers, thread=True)
         try:
             if self._prepare():
                 self._dispatcher.worker_started(self.worker)
@@ -192,7 +193,7 @@ class LocalSide(Side):
             settings.initializer(*settings.initargs)
         except BaseException as error:
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
-            self._refused = self._init_error(f"the initializer raised {worker.describe(error)}")
+            self._refused = self._init_error(f"the initializer raised {describe(error)}")
             self._refused.__cause__ = error
             return False
         return True

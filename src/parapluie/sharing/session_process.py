@@ -15,7 +15,7 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from time import monotonic
 
-from parapluie import logs, worker
+from parapluie import call_format, logs
 from parapluie.evidence import early_end, evidence_of
 from parapluie.main_guard import check_main_guard, told_by_worker
 from parapluie.replies import open_error
@@ -26,6 +26,7 @@ from parapluie.sharing.session_side import FORCED, Side, log
 from parapluie.sharing.session_start import could_not_start, start_process
 from parapluie.sharing.session_wire import Wire
 from parapluie.starting import start_lock, wait_for_exit_code
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,9 +116,7 @@ class ProcessSide(Side):
             from parapluie.pool_errors import WorkerInitError
 
             cause = open_error(pickle.loads(wire.frames[REFUSES]))
-            raise WorkerInitError(
-                self._dispatcher.backend, f"the initializer raised {worker.describe(cause)}"
-            ) from cause
+            raise WorkerInitError(self._dispatcher.backend, f"the initializer raised {describe(cause)}") from cause
         if wire.closed:
             self._dispatcher.refuse()
         self.raise_end()
@@ -137,7 +136,7 @@ class ProcessSide(Side):
         self.refuse_to_send(closed=closed)
 
     def _pickled(self, message: Any) -> bytes:
-        if type(message) in worker.PLAIN:
+        if type(message) in call_format.PLAIN:
             return pickle.dumps(message, 5)
         try:
             return self._dumps(message, None)

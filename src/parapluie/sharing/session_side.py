@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from time import monotonic
 
-from parapluie import pickling, worker
+from parapluie import call_format, pickling
 from parapluie.errors import MessagePicklingError, SessionClosedError, TaskPicklingError
 from parapluie.replies import Failure, annotate, open_failure, open_value
 from parapluie.sharing.session_wire import LOOK_SECONDS
@@ -140,9 +140,9 @@ class Side(ABC):
             return self._ended
 
     def _open(self, segment: bytes, buffers: Sequence[Any]) -> tuple[BaseException | None, Any]:
-        kind, *_ = worker.SEGMENT.unpack_from(segment)
-        body = memoryview(segment)[worker.SEGMENT.size :]
-        if kind == worker.VALUE:
+        kind, *_ = call_format.SEGMENT.unpack_from(segment)
+        body = memoryview(segment)[call_format.SEGMENT.size :]
+        if kind == call_format.VALUE:
             value = open_value(body, buffers, self.name)
             if not isinstance(value, Failure):
                 return None, value

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from parapluie import logs, orphans, worker
+from parapluie import logs, orphans
+from parapluie.cpu_peers import cpu_peers
 from parapluie.dumps import DumpFile
 from parapluie.records import NamedTuple
 from parapluie.sharing import session_worker
 from parapluie.sharing.session_port import Port, pipe
 from parapluie.starting import ask_for_descriptors, start_helpers, start_lock, starting, threads_beside
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def could_not_start(backend: str, error: BaseException) -> BaseException:
     """Make the error that says that the system refused to start a worker."""
     from parapluie.pool_errors import WorkerInitError
 
-    return WorkerInitError(backend, f"a process could not be started: {worker.describe(error)}")
+    return WorkerInitError(backend, f"a process could not be started: {describe(error)}")
 
 
 def _start(dispatcher: Dispatcher, session: str, number: int, log_host: Any, method: str, undo: ExitStack) -> Started:
@@ -76,7 +78,7 @@ def _start(dispatcher: Dispatcher, session: str, number: int, log_host: Any, met
         args=(dump, theirs, dispatcher.bootstrap, inherited),
         kwargs={
             "session": session,
-            "peers": worker.cpu_peers() * dispatcher.max_workers,
+            "peers": cpu_peers() * dispatcher.max_workers,
             "logs": (logs.log_settings(), log_pipe.end),
         },
         name=f"parapluie-session-{number}",

@@ -14,12 +14,13 @@ import pickle
 import threading
 from abc import abstractmethod
 
-from parapluie import worker
+from parapluie import answers, log_ways, worker
 from parapluie.sharing.connection import END as NO_MORE
 from parapluie.sharing.connection import Connection, until
 from parapluie.sharing.session_frames import BEGUN, CALL, ENDED, MESSAGE, READY, REFUSES
 from parapluie.sharing.session_port import Port
 from parapluie.sharing.session_wire import Wire
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def main(
     """
     worker.begin(dump, inherited, peers)
     wire = _WorkerWire(Port(end), session)
-    worker.send_logs(*logs, wire.place_of_log)
+    log_ways.send_logs(*logs, wire.place_of_log)
     failure = worker.prepare(bootstrap)
     wire.tell(READY if failure is None else REFUSES, pickle.dumps(failure))
     if failure is None and (call := wire.next_call()) is not None:
@@ -133,7 +134,7 @@ class WorkerConnection(RunningConnection):
 
     def _pickled(self, message: Any) -> bytes:
         try:
-            return worker.dumps(message, None)
+            return answers.dumps(message, None)
         except Exception as error:
             from parapluie import pickling
             from parapluie.errors import MessagePicklingError
@@ -163,7 +164,7 @@ def opened(data: bytes | memoryview, session: str) -> Any:
     except _ANYTHING as error:
         from parapluie.errors import MessageUnpicklingError
 
-        raise MessageUnpicklingError(session, worker.describe(error)) from error
+        raise MessageUnpicklingError(session, describe(error)) from error
 
 
 # ---- the call ---------------------------------------------------------------------------------------------------

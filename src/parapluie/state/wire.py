@@ -17,8 +17,9 @@ from __future__ import annotations
 import pickle
 from contextlib import suppress
 
+from parapluie.answers import seal_error
 from parapluie.replies import open_error
-from parapluie.worker import describe, seal_error
+from parapluie.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

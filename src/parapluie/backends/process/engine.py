@@ -25,7 +25,7 @@ from math import inf
 from threading import get_ident
 from time import monotonic
 
-from parapluie import worker
+from parapluie import call_format
 from parapluie.backend import Backend, Begun, Buffers, Call, Host, Stop
 from parapluie.backends.process.attend import SHORT_SECONDS, Attendance
 from parapluie.backends.process.ports import READ, WRITE, Waiter
@@ -334,7 +334,7 @@ class ProcessBackend(Backend):
         self._before_answers(handle)
         for call_id, replies, buffers in answers:
             read = buffers and handle.read_buffers(buffers)
-            self._host.replied(call_id, replies[0] if len(replies) == 1 else worker.join(replies), read)
+            self._host.replied(call_id, replies[0] if len(replies) == 1 else call_format.join(replies), read)
         self._telling.clear()
         if handle.has_read:
             with self._lock:
@@ -465,7 +465,7 @@ _Answer = tuple[int, list[memoryview], list["Any"]]  # call, replies, buffers of
 
 def _gather(answers: list[_Answer], number: int, payload: memoryview, buffers: list[Any]) -> None:
     """Add a reply; one to the same call as the last is told together with that, unless it is empty."""
-    if answers and answers[-1][0] == number and not worker.is_empty(payload):
+    if answers and answers[-1][0] == number and not call_format.is_empty(payload):
         answers[-1][1].append(payload)
         answers[-1][2].extend(buffers)
     else:

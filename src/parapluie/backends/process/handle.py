@@ -10,12 +10,12 @@ from parapluie.backend import Begun, Buffers, Call, Loss
 from parapluie.backends.process import loop
 from parapluie.backends.process.ports import pipe
 from parapluie.backends.process.wire import STOP, Page, Wire, call_frame, frame
+from parapluie.cpu_peers import cpu_peers
 from parapluie.dumps import DumpFile
 from parapluie.logs import log_settings
 from parapluie.memory import peak_memory
 from parapluie.shared_memory import shared_file
 from parapluie.starting import ask_for_descriptors, start_lock, starting, wait_for_exit_code
-from parapluie.worker import cpu_peers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import os
 from collections import deque
 from time import monotonic, perf_counter, time
 
-from parapluie import worker
+from parapluie import answers, call_format, log_ways, worker
 from parapluie.backends.process.ports import looker
 from parapluie.backends.process.wire import (
     CALL,
@@ -72,7 +72,7 @@ def main(
     """
     worker.begin(dump, inherited, peers)
     loop = _Loop(connection, page, files)
-    worker.send_logs(*logs, loop.place_of_log)
+    log_ways.send_logs(*logs, loop.place_of_log)
     failure = worker.prepare(bootstrap)
     loop.write([frame(READY if failure is None else REFUSES)])
     while (call := loop.next_call()) is not None:
@@ -165,7 +165,7 @@ class _Loop:
         try:
             opened = self._first_store().open(self._number, buffers)
         except (OSError, ValueError) as error:
-            self._emit(worker.seal_unreadable(error, 0, 0, perf_counter() - self._start), ())
+            self._emit(answers.seal_unreadable(error, 0, 0, perf_counter() - self._start), ())
         else:
             worker.execute(payload, opened, select, self._emit, self._mark, each=each)
 
@@ -205,7 +205,7 @@ class _Loop:
     def place_of_log(self) -> tuple[int, int]:
         """Note that something is being logged; return the call that runs, and its item. Any thread, at any time."""
         self._logged = True
-        return self._number, worker.current_item()
+        return self._number, log_ways.current_item()
 
     def refuse(self, body: memoryview, failure: tuple[Any, ...]) -> None:
         """Answer a call with the initializer's failure."""
@@ -221,7 +221,7 @@ class _Loop:
         now = perf_counter()
         self._serial += 1
         seconds = now - self._start
-        head = worker.REPLY.pack(self._pid, self._began, len(self._segments))
+        head = call_format.REPLY.pack(self._pid, self._began, len(self._segments))
         buffers = self._buffers and self._first_store().put(self._serial, self._buffers, self._read_up_to)
         pieces = reply_frame(kind, self._serial, self._number, seconds, [head, *self._segments], buffers)
         if self._logged:

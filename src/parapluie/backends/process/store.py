@@ -16,7 +16,7 @@ from collections import deque
 from mmap import ALLOCATIONGRANULARITY
 from threading import Lock, get_ident
 
-from parapluie.worker import LARGE
+from parapluie.call_format import LARGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from parapluie.call_format import LARGE
 from parapluie.testing import tasks
 from parapluie.testing.claims import requires
 from parapluie.testing.helpers import SECONDS, at_once
-from parapluie.worker import LARGE
 
 if TYPE_CHECKING:
     from parapluie import Executor
