@@ -338,10 +338,11 @@ def say_attempt(path: str, attempt: int) -> Any:
         raise ValueError("again")
 
 
-def say_in_thread(text: str) -> None:
+def say_in_thread(text: str) -> int:
     thread = threading.Thread(target=print, args=(text,))
     thread.start()
     thread.join()
+    return os.getpid()
 
 
 # ---- deaths -----------------------------------------------------------------------------------------------------

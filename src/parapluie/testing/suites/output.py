@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +85,11 @@ class OutputTests:
         future = executor.submit(lambda: (print("gone"), tasks.die("_exit")))
         assert isinstance(future.exception(SECONDS), WorkerLostError) and future.output == ""
 
-    @requires("sends_logs")  # there, a process runs one task at a time
+    @requires("isolated_memory")
     def test_output_of_a_thread_that_a_task_starts_is_the_tasks(self, make_executor: MakeExecutor) -> None:
         future = make_executor(capture_output=True).submit(tasks.say_in_thread, "from a thread")
-        future.result(SECONDS)
-        assert future.output == "from a thread\n"
+        if future.result(SECONDS) != os.getpid():  # in the program's own process others print, too
+            assert future.output == "from a thread\n"
 
     @pytest.mark.parametrize("value", [0, 1, "yes"])
     def test_capture_output_that_is_no_bool_is_refused(
