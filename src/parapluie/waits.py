@@ -13,7 +13,8 @@ from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
     from typing import Any
 
 MOST_HANDLES: int | None = 60 if sys.platform == "win32" else None  # in one call, with some to spare; None: any number
@@ -40,6 +41,30 @@ def wait(handles: Sequence[Any], timeout: float | None, most: int | None = None)
                 return ready
         if deadline is not None and monotonic() >= deadline:
             return []
+
+
+def closed_by_other(pipe: Connection) -> Callable[[], bool]:
+    """Return a function that says, without waiting, whether the other end of a connection, or both, are closed.
+
+    On Windows, what came before that and was not read yet hides it.
+    """
+    if sys.platform == "win32":
+        import _winapi
+
+        def is_closed() -> bool:
+            try:
+                _winapi.PeekNamedPipe(pipe.fileno(), 0)
+            except OSError:
+                return True
+            return False
+
+        return is_closed
+
+    import select
+
+    poller = select.poll()
+    poller.register(pipe.fileno(), 0)  # a hang-up is told of whatever is asked for
+    return lambda: bool(poller.poll(0))
 
 
 def end_of(pid: int) -> int | None:

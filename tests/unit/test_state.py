@@ -80,6 +80,21 @@ class TestHub:
         hub.call(Asking(), queue, "put", ("item", True))
         assert [caller.answers for caller in callers] == [[], [("item", False)]]
 
+    def test_nothing_is_given_to_who_is_gone_while_the_hub_has_not_been_told(self, hub, told):
+        queue, lock, process = hub.add("queue", Queue(0)), hub.add("lock", Lock()), Process(123)
+        holder, gone, next_one = Asking(), Asking(process), Asking()
+        hub.call(holder, lock, "acquire", (True,))
+        for target, name, args in ((queue, "get", (True,)), (lock, "acquire", (True,))):
+            for caller in (gone, next_one):
+                assert isinstance(hub.call(caller, target, name, args), Wait)
+        gone.is_gone = lambda: True
+        hub.call(Asking(), queue, "put_many", (["first", "second"], True))
+        hub.call(holder, lock, "release", ())
+        assert (gone.answers, next_one.answers) == ([], [("first", False), (True, False)])
+        assert hub.call(Asking(), queue, "get", (True,)) == "second"
+        hub.left(process)
+        assert told == []
+
     def test_what_an_interrupted_caller_was_given_is_taken_back(self, hub):
         queue, lock, caller, other = hub.add("queue", Queue(0)), hub.add("lock", Lock()), Asking(), Asking()
         hub.call(caller, queue, "put_many", (["first", "second"], True))

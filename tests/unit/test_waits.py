@@ -56,6 +56,19 @@ def test_what_becomes_ready_meanwhile_is_told(pipes):
         timer.join()
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["other end", "this end"])
+def test_closed_connection_is_seen(which):
+    ends = other, pipe = Pipe()
+    is_closed = waits.closed_by_other(pipe)
+    assert not is_closed()
+    other.send_bytes(b"x")
+    assert not is_closed() and pipe.recv_bytes() == b"x" and not is_closed()
+    ends[which].close()
+    assert is_closed()
+    for end in ends:
+        end.close()
+
+
 def test_end_of_a_process_is_told():
     import subprocess
 

@@ -57,6 +57,10 @@ class Caller:
         """Make of a value what is given to the caller; called under the hub's lock, since values may change later."""
         return value
 
+    def is_gone(self) -> bool:
+        """Say whether nobody is there any more to take an answer. Called under the hub's lock."""
+        return False
+
     def answered(self, sealed: Any, *, failed: bool) -> None:
         """Take the answer to an operation that had to wait; failed: sealed is an exception. Any thread, no lock."""
         raise NotImplementedError
@@ -254,7 +258,13 @@ def _answer(wait: Wait, attempt: Callable[[], Any], answers: Answers) -> bool:
         value = attempt()
         if value is NOT_YET:
             return False
-        value = wait.caller.seal(value)
+        caller = wait.caller
+        if caller.undo is not None and caller.is_gone():  # the news of it is still on its way
+            served, caller.undo = caller.undo(), None
+            _leave(wait)
+            _settle(served, answers)
+            return True
+        value = caller.seal(value)
     except Exception as error:  # noqa: BLE001 - it is the caller's
         value, failed = error, True
     _leave(wait)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing import AuthenticationError, process
 from multiprocessing.connection import Listener, answer_challenge, deliver_challenge
 
-from parapluie import orphans, stdlib_private
+from parapluie import orphans, stdlib_private, waits
 from parapluie.state.hub import Caller, Hub, Process, Wait
 from parapluie.state.kinds import make
 from parapluie.state.wire import (
@@ -118,6 +118,7 @@ class _Connection(Caller):
     def __init__(self, connection: Connection, user: Process, hub: Hub) -> None:
         super().__init__(user)
         self._connection, self._hub = connection, hub
+        self._is_closed = waits.closed_by_other(connection)
         self._wait: Wait | None = None
         # Of one-way requests since the last flush, by object: how many failed, and with what the first one did, sealed.
         self._failed: dict[int, tuple[int, bytes]] = {}
@@ -189,6 +190,9 @@ class _Connection(Caller):
 
     def seal(self, value: Any) -> bytes:
         return seal_value(value)
+
+    def is_gone(self) -> bool:
+        return self._is_closed()
 
     def answered(self, sealed: Any, *, failed: bool) -> None:
         answer = seal_failure(sealed) if failed else sealed
