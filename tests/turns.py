@@ -1,7 +1,8 @@
-"""Rows that take turns: where all of them would take too long, each test runs on one, and another test on another one.
+"""Rows that take turns: where all of them would take too long, each test runs on some, and another test on others.
 
 With `--by-turns`, as CI has it where it runs several versions of Python. On Windows, where workers start slowly, the
-engines take turns, and elsewhere the start methods; each version has another one.
+engines take turns, and 3.11 and 3.13 have all of them together; elsewhere the start methods, of which each version has
+another one.
 """
 
 from __future__ import annotations
@@ -16,19 +17,39 @@ ENGINE = re.compile(r"\b(process|manager|pool|futures)\b")
 
 
 def leave_out_by_turns(config, items):
-    """Leave out all but one row of each test, but for those of what is private to the standard library."""
-    of_windows = sys.platform == "win32"
-    minor = sys.version_info.minor
-    turn = minor // 2 if of_windows else minor  # CI has 3.11 and 3.13 of Windows: these differ by one
-    tests = defaultdict(list)  # items that differ by their row alone
-    for item in items:
-        row = (ENGINE if of_windows else METHOD).search(item.name)
-        if row and item.path.parent.name != "unit":
-            # A suite's class has a backend of its own.
-            tests[item.path, item.cls, item.name.replace(row[0], "")].append(item)
-    left_out = set()
-    for (_, _, name), rows in tests.items():
+    """Leave out rows of each test, but for those of what is private to the standard library."""
+    turn = engines if sys.platform == "win32" else start_methods
+    chosen, left_out = set(), set()
+    for (_, name), rows in turn([item for item in items if item.path.parent.name != "unit"]).items():
         left_out.update(rows)
-        left_out.remove(rows[(zlib.crc32(name.encode()) + turn) % len(rows)])
+        chosen.update(some(rows, zlib.crc32(name.encode())))
+    left_out -= chosen
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+
+
+def engines(items):
+    """Return the rows of each test that differ by their engine; each has a class of the kit of its own."""
+    tests = defaultdict(list)
+    for item in items:
+        if row := ENGINE.search(item.name):
+            tests[item.path, item.name.replace(row[0], "")].append(item)
+    return tests
+
+
+def start_methods(items):
+    """Return the rows of each test that differ by their start method."""
+    tests = defaultdict(list)
+    for item in items:
+        if row := METHOD.search(item.name):
+            tests[(item.path, item.cls), item.name.replace(row[0], "")].append(item)
+    return tests
+
+
+def some(rows, offset):
+    """Return one of the rows of start methods, or half of those of engines."""
+    count, turn = 1, sys.version_info.minor
+    if sys.platform == "win32":
+        count = (len(rows) + 1) // 2
+        turn = turn // 2 * count  # 3.11 and 3.13 differ by one step
+    return [rows[(offset + turn + index) % len(rows)] for index in range(count)]
