@@ -26,7 +26,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("soak", "long tests of the engine (tests/engine)")
     group.addoption("--soak-seconds", type=float, help="how long the soak test and the state machine go on")
     group.addoption("--soak-seed", type=int, default=0, help="what they invent; 0 unless given, so always the same")
-    parser.addoption("--by-turns", action="store_true", help="run each test with some of its rows only (turns.py)")
+    parser.addoption("--by-turns", action="store_true", help="run each test with one of its rows only (turns.py)")
 
 
 def pytest_configure(config):

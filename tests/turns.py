@@ -1,8 +1,7 @@
-"""Rows that take turns: where all of them would take too long, each test runs on some, and another test on others.
+"""Rows that take turns: where all of them would take too long, each test runs on one, and another test on another one.
 
 With `--by-turns`, as CI has it where it runs several versions of Python. On Windows, where workers start slowly, the
-engines take turns, and 3.11 and 3.13 have all of them together; elsewhere the start methods, of which each version has
-another one.
+engines take turns, and elsewhere the start methods; each version has another one.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ ENGINE = re.compile(r"\b(process|manager|pool|futures)\b")
 
 
 def leave_out_by_turns(config, items):
-    """Leave out rows of each test, but for those of what is private to the standard library."""
+    """Leave out all but one row of each test, but for those of what is private to the standard library."""
     turn = engines if sys.platform == "win32" else start_methods
-    chosen, left_out = set(), set()
+    left_out = set()
     for (_, name), rows in turn([item for item in items if item.path.parent.name != "unit"]).items():
         left_out.update(rows)
-        chosen.update(some(rows, zlib.crc32(name.encode())))
-    left_out -= chosen
+        left_out.remove(rows[(zlib.crc32(name.encode()) + step(len(rows))) % len(rows)])
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
@@ -46,10 +44,7 @@ def start_methods(items):
     return tests
 
 
-def some(rows, offset):
-    """Return one of the rows of start methods, or half of those of engines."""
-    count, turn = 1, sys.version_info.minor
-    if sys.platform == "win32":
-        count = (len(rows) + 1) // 2
-        turn = turn // 2 * count  # 3.11 and 3.13 differ by one step
-    return [rows[(offset + turn + index) % len(rows)] for index in range(count)]
+def step(count):
+    """Return how far to go on in so many rows for this version of Python. Of Windows CI has 3.11 and 3.13."""
+    minor = sys.version_info.minor
+    return minor // 2 * max(1, count // 2) if sys.platform == "win32" else minor
