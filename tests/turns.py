@@ -17,34 +17,17 @@ ENGINE = re.compile(r"\b(process|manager|pool|futures)\b")
 
 def leave_out_by_turns(config, items):
     """Leave out all but one row of each test, but for those of what is private to the standard library."""
-    turn = engines if sys.platform == "win32" else start_methods
+    of_windows, minor = sys.platform == "win32", sys.version_info.minor
+    tests = defaultdict(list)  # items that differ by their row alone
+    for item in items:
+        row = (ENGINE if of_windows else METHOD).search(item.name)
+        if row and item.path.parent.name != "unit":
+            cls = None if of_windows else item.cls  # each engine has a class of the kit of its own
+            tests[item.path, cls, item.name.replace(row[0], "")].append(item)
     left_out = set()
-    for (_, name), rows in turn([item for item in items if item.path.parent.name != "unit"]).items():
+    for (_, _, name), rows in tests.items():
+        turn = minor // 2 * (len(rows) // 2) if of_windows else minor  # of Windows, CI has 3.11 and 3.13
         left_out.update(rows)
-        left_out.remove(rows[(zlib.crc32(name.encode()) + step(len(rows))) % len(rows)])
+        left_out.remove(rows[(zlib.crc32(name.encode()) + turn) % len(rows)])
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
-
-
-def engines(items):
-    """Return the rows of each test that differ by their engine; each has a class of the kit of its own."""
-    tests = defaultdict(list)
-    for item in items:
-        if row := ENGINE.search(item.name):
-            tests[item.path, item.name.replace(row[0], "")].append(item)
-    return tests
-
-
-def start_methods(items):
-    """Return the rows of each test that differ by their start method."""
-    tests = defaultdict(list)
-    for item in items:
-        if row := METHOD.search(item.name):
-            tests[(item.path, item.cls), item.name.replace(row[0], "")].append(item)
-    return tests
-
-
-def step(count):
-    """Return how far to go on in so many rows for this version of Python. Of Windows CI has 3.11 and 3.13."""
-    minor = sys.version_info.minor
-    return minor // 2 * max(1, count // 2) if sys.platform == "win32" else minor

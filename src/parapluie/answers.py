@@ -106,13 +106,8 @@ def _pickle_error(error: BaseException) -> bytes:
 
 
 def _pickle_error_parts(error: BaseException) -> bytes:
-    state = {}
-    for name, value in vars(error).items():
-        try:
-            pickle.loads(pickle.dumps(value, 5))
-        except HOSTILE:  # an attribute that cannot travel stays behind; the rest goes
-            continue
-        state[name] = value
+    # An attribute that cannot travel stays behind; the rest goes.
+    state = {name: value for name, value in vars(error).items() if _travels(value)}
     args = tuple(value if _travels(value) else repr(value) for value in error.args)
     return pickle.dumps(_Parts(type(error), args, state), 5)
 

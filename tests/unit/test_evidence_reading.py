@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from parapluie import WorkerLostError, worker
+from parapluie import WorkerLostError, answers, worker
 from parapluie.dumps import DumpFile
 from parapluie.evidence import Evidence, OomKills, evidence_of, last_lines
 from parapluie.memory import peak_memory
@@ -42,6 +42,7 @@ SHOWN = f"Fatal Python error: Segmentation fault\n{TASK}".rstrip()
         dump(OTHER, CURRENT + TASK + BELOW),
         dump(CURRENT + TASK + BELOW, OTHER),
         dump(f"{CURRENT}{TASK}{OURS} __call__\n{OURS} _run_chunk\n{BELOW}"),
+        dump(f'{CURRENT}{TASK}  File "{answers.__file__}", line 50 in dumps\n{BELOW}'),  # its result was being pickled
         dump(OTHER, CURRENT.replace("Current thread", "Thread") + TASK + BELOW),  # it crashed where no Python runs
         dump("Stack (most recent call first):\n" + TASK + BELOW),
         dump(CURRENT + OTHER.split("\n")[1]) + dump(CURRENT + TASK + BELOW),  # of what the task forked, then its own

@@ -260,9 +260,8 @@ def _answer(wait: Wait, attempt: Callable[[], Any], answers: Answers) -> bool:
             return False
         caller = wait.caller
         if caller.undo is not None and caller.is_gone():  # the news of it is still on its way
-            served, caller.undo = caller.undo(), None
+            caller.undo()
             _leave(wait)
-            _settle(served, answers)
             return True
         value = caller.seal(value)
     except Exception as error:  # noqa: BLE001 - it is the caller's
