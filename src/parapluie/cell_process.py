@@ -116,6 +116,11 @@ class CellProcess(_Base):
             with _reap_lock:
                 super().join()
 
+    def terminate(self) -> None:
+        # ProcessPoolExecutor asks for this when it finds its worker dead, and Wine takes that for the exit code.
+        if not connection.wait([self.sentinel], 0):
+            super().terminate()
+
     def close(self) -> None:
         wait_for_exit_code(self)
         with suppress(ValueError):  # somebody else has taken it for good, so the process is believed to be alive

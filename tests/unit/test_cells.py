@@ -10,15 +10,18 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, wait
-from multiprocessing import resource_tracker
+from multiprocessing import connection, resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 from cell_helpers import (
     SECONDS,
     Gate,
+    RecordingHost,
     Running,
     die_in_mid_reply,
+    end_with_seven,
     fail,
     fork_and_die,
     kill_later,
@@ -31,6 +34,8 @@ from cell_helpers import (
 
 from parapluie import Executor, Retry, WorkerLostError, call_format
 from parapluie.backend import Call, Stop
+from parapluie.cell_process import OneWorkerContext
+from parapluie.logs import log_pipe
 
 METHODS = multiprocessing.get_all_start_methods()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, and what is private to POSIX connections")
@@ -117,6 +122,20 @@ def test_death_costs_one_call_and_no_other(name, method, code):
         assert running.run(os.getpid) not in {pid, loss.pid}
         let_go(door)
         assert running.host.value() == pid
+
+
+@pytest.mark.windows
+def test_dead_worker_is_not_terminated_once_more(method, monkeypatch):
+    logs = log_pipe(RecordingHost(method))
+    context = OneWorkerContext(multiprocessing.get_context(method), b"", logs)
+    process = context.Process(target=end_with_seven, args=(context.SimpleQueue(), context.SimpleQueue()))
+    process.start()
+    assert connection.wait([process.sentinel], SECONDS)
+    monkeypatch.setattr(BaseProcess, "terminate", lambda self: pytest.fail(f"{self} was terminated"))
+    process.terminate()
+    assert process.exitcode == 7  # Wine would say that it was terminated
+    context.close()
+    logs.close()
 
 
 def test_death_of_an_idle_worker_costs_nothing(name, method):
