@@ -104,8 +104,8 @@ def _knock_when_waiting(port):
 
 def _frames(thread, files):
     """Return the frames of a thread, if the innermost one is in one of these files."""
-    frame = sys._current_frames()[thread]
-    if frame.f_code.co_filename in files:
+    frame = sys._current_frames().get(thread)  # none while it prints the traceback that the program ends by
+    if frame is not None and frame.f_code.co_filename in files:
         while frame is not None:
             yield frame
             frame = frame.f_back
