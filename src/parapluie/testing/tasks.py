@@ -14,7 +14,6 @@ import pickle
 import socket
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -381,13 +380,6 @@ def wait_at(port: int, label: str = "", value: Any = None) -> Any:
     with arrive(port, label) as connection, suppress(OSError):
         connection.recv(1)
     return label if value is None else value
-
-
-def wait_and_time(port: int, label: str) -> tuple[float, float]:
-    """Wait at the gate; return the first and the last moment, by a clock that all processes share."""
-    begin = time.monotonic()
-    wait_at(port, label)
-    return begin, time.monotonic()
 
 
 def wait_and_note(port: int, path: str) -> None:
